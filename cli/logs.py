@@ -1,0 +1,25 @@
+"""Logging for people (console) or for machines (JSON lines), always to stderr."""
+
+from __future__ import annotations
+
+import sys
+
+import structlog
+
+from tuning.settings import Settings
+
+
+def configure(settings: Settings) -> None:
+    """Set up structlog for this process."""
+    processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if settings.log_format == "json":
+        processors.append(structlog.processors.JSONRenderer())
+    else:
+        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+    structlog.configure(
+        processors=processors, logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )

@@ -1,0 +1,89 @@
+"""Create a study from its file, or join the one that was created from the same file before."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError
+from sqlalchemy import text
+
+from tuning import studies
+from tuning.blobs import open_store
+from tuning.errors import StudyMismatchError, StudyNotFoundError
+from tuning.spec import Spec, differences
+from tuning.storage import Database
+from tuning.studies import Study
+
+# Two coordinators that start together both insert; the second one's row is the first one's.
+INSERT = text("""
+    INSERT INTO fleet.studies
+        (name, search_id, spec, digest, version, budget, max_failures, max_attempts, artifacts)
+    VALUES (:name, :search_id, :spec, :digest, :version, :budget, :max_failures, :max_attempts,
+            :artifacts)
+    ON CONFLICT DO NOTHING
+""")
+
+
+def create_or_join(database: Database, spec: Spec, *, artifacts: str = "database") -> Study:
+    """The study of `spec`, created unless it exists.
+
+    Args:
+        database: With its schema ready.
+        spec: From a study file.
+        artifacts: URL of the artifact store of a new study; an old one keeps its own.
+
+    Raises:
+        StudyMismatchError: A study of this name was created from a different file, or by something
+            else than Trialfleet; the message shows the differing fields.
+    """
+    try:
+        study = studies.find(database, spec.name)
+    except StudyNotFoundError:
+        study = _create(database, spec, artifacts)
+    if study.digest != spec.digest:
+        fields = "; ".join(differences(study.spec, spec))
+        raise StudyMismatchError(
+            f"study {spec.name!r} exists with a different study file: {fields}"
+        )
+    return study
+
+
+def _create(database: Database, spec: Spec, artifacts: str) -> Study:
+    open_store(artifacts, database)  # refuses a URL that is none, before anything is written
+    search = _optuna_study(database, spec.name)
+    if search.get_trials(deepcopy=False):
+        raise StudyMismatchError(
+            f"an Optuna study called {spec.name!r} exists that Trialfleet did not create"
+        )
+    search.set_user_attr("digest", spec.digest)
+    with database.transaction() as connection:
+        connection.execute(
+            INSERT,
+            {
+                "name": spec.name,
+                "search_id": search._study_id,
+                "spec": spec.to_json(),
+                "digest": spec.digest,
+                "version": version("trialfleet"),
+                "budget": spec.search.trials,
+                "max_failures": spec.search.max_failures,
+                "max_attempts": spec.search.max_attempts,
+                "artifacts": artifacts,
+            },
+        )
+    return studies.find(database, spec.name)
+
+
+def create_final(database: Database, study: Study) -> optuna.Study:
+    """The Optuna study of the final stage, empty unless it exists."""
+    return _optuna_study(database, study.final_name)
+
+
+def _optuna_study(database: Database, name: str) -> optuna.Study:
+    try:
+        storage = database.optuna_storage
+        storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], name)
+    except DuplicatedStudyError:
+        pass  # left behind by a coordinator that died here, or made by one that runs beside us
+    return database.optuna_study(name)

@@ -1,0 +1,70 @@
+"""optuna-dashboard on our database: it runs no DDL, and changes nothing unless that is allowed.
+
+The dashboard has no authentication, so it is meant for the loopback address, or for a place behind
+something that authenticates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from tuning.errors import UsageError
+from tuning.storage import Database
+
+if TYPE_CHECKING:
+    from optuna.artifacts._protocol import ArtifactStore
+
+_READING = ("GET", "HEAD", "OPTIONS")
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: the page asks for news every few seconds."""
+
+
+class ReadOnly:
+    """A WSGI application that answers 403 to whatever would change something.
+
+    Args:
+        app: The application behind it.
+    """
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
+        self._app = app
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        """One request."""
+        if environ["REQUEST_METHOD"] in _READING:
+            return self._app(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "application/json")])
+        return [b'{"reason": "this dashboard is read-only; see DASHBOARD_WRITABLE"}']
+
+
+def make_dashboard(
+    database: Database, store: ArtifactStore, *, host: str, port: int, writable: bool
+) -> WSGIServer:
+    """A server that is bound and has not begun to serve.
+
+    Raises:
+        UsageError: The extra is not installed, or the address cannot be had.
+    """
+    try:
+        from optuna_dashboard._app import create_app
+    except ImportError as exc:
+        raise UsageError("the dashboard needs trialfleet[dashboard] installed") from exc
+    app: Callable[..., Iterable[bytes]] = create_app(database.optuna_storage, artifact_store=store)
+    if not writable:
+        app = ReadOnly(app)
+    try:
+        return make_server(host, port, app, server_class=_Server, handler_class=_Quiet)
+    except OSError as exc:
+        raise UsageError(f"cannot listen on {host}:{port}: {exc.strerror}") from exc

@@ -1,0 +1,109 @@
+"""The final stage: the best configurations again, on seeds that the search has never seen.
+
+It is a second Optuna study, NAME.final, whose trials are enqueued with parameters and seeds, so
+the same workers run it under the same rules. A configuration's fresh seeds are spread over trials
+of as many agents as the search trained at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import text
+
+from coordinator.create import create_final
+from tuning.seeds import fresh_seeds
+from tuning.storage import Database, insert_waiting_trials
+from tuning.studies import Study
+
+LOCK = text("SELECT stage FROM fleet.studies WHERE name = :name FOR UPDATE")
+BEGIN = text("""
+    UPDATE fleet.studies SET stage = 'final', final_id = :final_id WHERE name = :name
+""")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """A configuration that the search found."""
+
+    rank: int  # 0 is the search's best
+    number: int  # its trial in the search
+    score: float  # mean return over the search's seeds
+    trial: FrozenTrial
+
+
+def curve_area(points: dict[int, float]) -> float:
+    """Mean height of a learning curve: the area under it, divided by its length.
+
+    Args:
+        points: Mean return by environment step; the curve is taken to start at zero.
+    """
+    area, previous_step, previous = 0.0, 0, 0.0
+    for step, value in sorted(points.items()):
+        area += (step - previous_step) * (previous + value) / 2
+        previous_step, previous = step, value
+    return area / previous_step if previous_step else 0.0
+
+
+def choose_finalists(trials: list[FrozenTrial], top: int) -> list[Finalist]:
+    """The `top` best distinct configurations among the COMPLETE trials.
+
+    Many reach a task's highest return, so ties go to the one that learned faster (the area under
+    the evaluation curve), then to the earlier trial.
+    """
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    complete.sort(key=lambda t: (-(t.value or 0.0), -curve_area(t.intermediate_values), t.number))
+    chosen: list[FrozenTrial] = []
+    for trial in complete:
+        if len(chosen) < top and all(trial.params != other.params for other in chosen):
+            chosen.append(trial)
+    return [
+        Finalist(rank=rank, number=trial.number, score=trial.value or 0.0, trial=trial)
+        for rank, trial in enumerate(chosen)
+    ]
+
+
+def seed_groups(seeds: list[int], size: int) -> list[list[int]]:
+    """`seeds` in order, in as few groups of at most `size` as possible, of nearly equal length."""
+    count = -(-len(seeds) // size)
+    return [seeds[i * len(seeds) // count : (i + 1) * len(seeds) // count] for i in range(count)]
+
+
+def begin_final(database: Database, study: Study) -> list[Finalist]:
+    """Enqueue the final stage, exactly once whoever calls and however often.
+
+    Returns:
+        The finalists; empty if the search has no COMPLETE trial, and then nothing was enqueued.
+    """
+    finalists = search_finalists(database, study)
+    if not finalists:
+        return []
+    final = create_final(database, study)
+    spec = study.spec
+    templates = [
+        optuna.trial.create_trial(
+            state=TrialState.WAITING,
+            params=finalist.trial.params,
+            distributions=finalist.trial.distributions,
+            user_attrs={"finalist": finalist.rank, "source": finalist.number, "seeds": group},
+        )
+        for finalist in finalists
+        for group in seed_groups(
+            fresh_seeds(spec.seed, finalist.rank, spec.final.seeds), spec.task.seeds
+        )
+    ]
+    with database.transaction() as connection:
+        # The stage and the trials change together, under the study's lock: a coordinator that dies
+        # here leaves both or neither, and a second one finds the stage changed.
+        if connection.scalar(LOCK, {"name": study.name}) == "search":
+            insert_waiting_trials(connection, database, final._study_id, templates)
+            connection.execute(BEGIN, {"name": study.name, "final_id": final._study_id})
+    return finalists
+
+
+def search_finalists(database: Database, study: Study) -> list[Finalist]:
+    """The finalists of a study whose search is over; the same ones each time."""
+    search = database.optuna_study(study.name)
+    return choose_finalists(search.get_trials(deepcopy=False), study.spec.final.top)

@@ -1,0 +1,193 @@
+"""The coordinator's loop: reap, count, begin the final stage, notice the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from coordinator.final import begin_final
+from coordinator.lead import Leadership
+from coordinator.result import conclude
+from tuning import checkpoints, leases, studies
+from tuning.blobs import open_store
+from tuning.errors import StudyFailedError
+from tuning.retry import patiently
+from tuning.settings import Settings
+from tuning.storage import Database
+from tuning.studies import Study
+
+log = structlog.get_logger()
+
+COUNT = text("""
+    SELECT count(*) FILTER (WHERE state = 'COMPLETE') AS complete,
+           count(*) FILTER (WHERE state = 'PRUNED') AS pruned,
+           count(*) FILTER (WHERE state = 'FAIL') AS failed,
+           count(*) FILTER (WHERE state = 'RUNNING') AS running,
+           count(*) FILTER (WHERE state = 'WAITING') AS waiting
+    FROM public.trials WHERE study_id = :study_id
+""")
+LAST_REASONS = text("""
+    SELECT t.number, a.value_json
+    FROM public.trials t LEFT JOIN public.trial_user_attributes a
+      ON a.trial_id = t.trial_id AND a.key = 'reason'
+    WHERE t.study_id = :study_id AND t.state = 'FAIL' ORDER BY t.number DESC LIMIT 3
+""")
+# Only an unfinished study ends, so a second coordinator's ending changes nothing.
+END = text("""
+    UPDATE fleet.studies
+    SET stage = :stage, result = CAST(:result AS jsonb), reason = :reason, ended_at = now()
+    WHERE name = :name AND stage IN ('search', 'final')
+""")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many trials of one Optuna study are in each state."""
+
+    complete: int
+    pruned: int
+    failed: int
+    running: int
+    waiting: int
+
+    @property
+    def counted(self) -> int:
+        """Trials that count towards the budget."""
+        return self.complete + self.pruned
+
+    @property
+    def pending(self) -> int:
+        """Trials that have not ended."""
+        return self.running + self.waiting
+
+
+def count(database: Database, study_id: int) -> Counts:
+    """The states of one Optuna study's trials, now."""
+    with database.transaction() as connection:
+        row = connection.execute(COUNT, {"study_id": study_id}).one()
+    return Counts(**row._mapping)
+
+
+def watch(
+    database: Database,
+    name: str,
+    *,
+    settings: Settings,
+    pause: Callable[[float], object],
+) -> Study:
+    """Keep the study going until it has ended; how it ended.
+
+    Killed anywhere and started again, it goes on: every step reads where the study stands and
+    changes it in one transaction. While another coordinator leads, this one stands by and only
+    takes back lost trials.
+
+    Args:
+        database: Of this process.
+        name: An existing study.
+        settings: Poll and patience.
+        pause: Called with the seconds to wait; may raise to end the watching.
+
+    Raises:
+        StudyFailedError: The study has ended without a winner; the message has the reasons.
+        DatabaseUnavailableError: The database stayed away.
+    """
+    leadership = Leadership(database, name, lease_seconds=settings.lease_seconds)
+    leads = False
+
+    def look() -> Study:
+        nonlocal leads
+        if leadership.hold() != leads:
+            leads = not leads
+            log.info("leading" if leads else "standing by for the leader", study=name)
+        return step(database, name) if leads else _stand_by(database, name)
+
+    try:
+        while True:
+            study = patiently(look, patience=settings.outage_patience, pause=pause)
+            if study.stage == "failed":
+                raise StudyFailedError(f"study {name!r} failed: {study.reason}")
+            if study.ended:
+                return study
+            pause(settings.poll_seconds)
+    finally:
+        with suppress(SQLAlchemyError):
+            leadership.resign()
+
+
+def step(database: Database, name: str) -> Study:
+    """One look at the study, and whatever is due: reap, begin the final stage, or end."""
+    _reap(database, name)
+    study = studies.find(database, name)
+    checkpoints.sweep(database, open_store(study.artifacts, database), name)
+    if study.stage == "search":
+        _look_at_search(database, study)
+    elif study.stage == "final":
+        _look_at_final(database, study)
+    return studies.find(database, name)
+
+
+def _stand_by(database: Database, name: str) -> Study:
+    """Reap, which needs no leader: one that was killed a moment ago leads until its lease ends."""
+    _reap(database, name)
+    return studies.find(database, name)
+
+
+def _reap(database: Database, name: str) -> None:
+    for lost in leases.reap(database, name):
+        log.warning("took back a lost trial", trial=lost.number, worker=lost.worker, now=lost.state)
+
+
+def _look_at_search(database: Database, study: Study) -> None:
+    counts = count(database, study.search_id)
+    if counts.failed > study.max_failures:
+        reasons = _last_reasons(database, study.search_id)
+        _fail(database, study, f"{counts.failed} trials failed, the last: {reasons}")
+    elif counts.counted >= study.budget and counts.pending == 0:
+        finalists = begin_final(database, study)
+        if finalists:
+            log.info("final stage begins", finalists=[finalist.number for finalist in finalists])
+        else:
+            _fail(database, study, "no trial was completed, so there is nothing to retrain")
+
+
+def _look_at_final(database: Database, study: Study) -> None:
+    assert study.final_id is not None
+    if count(database, study.final_id).pending == 0:
+        result = conclude(database, study)
+        if result is None:
+            reasons = _last_reasons(database, study.final_id)
+            _fail(database, study, f"every finalist failed, the last: {reasons}")
+        else:
+            _end(database, study, result=result)
+
+
+def _end(database: Database, study: Study, *, result: dict[str, Any]) -> None:
+    values = {"name": study.name, "stage": "done", "result": json.dumps(result), "reason": None}
+    with database.transaction() as connection:
+        connection.execute(END, values)
+    log.info("study done", study=study.name)
+
+
+def _fail(database: Database, study: Study, reason: str) -> None:
+    values = {"name": study.name, "stage": "failed", "result": None, "reason": reason}
+    with database.transaction() as connection:
+        # Trials under way end with the study: nothing stays RUNNING or WAITING.
+        leases.abandon(connection, study.search_id, f"the study ended: {reason}")
+        connection.execute(END, values)
+    log.info("study failed", study=study.name, reason=reason)
+
+
+def _last_reasons(database: Database, study_id: int) -> str:
+    with database.transaction() as connection:
+        rows = connection.execute(LAST_REASONS, {"study_id": study_id}).all()
+    return "; ".join(
+        f"trial {row.number}: {json.loads(row.value_json) if row.value_json else 'no reason'}"
+        for row in rows
+    )

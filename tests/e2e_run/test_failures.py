@@ -1,0 +1,71 @@
+"""A study that cannot succeed ends with its reasons, an exit code, and nothing left pending."""
+
+from __future__ import annotations
+
+import os
+
+from sqlalchemy import text
+
+from tests.support.invariants import check_invariants
+from tests.support.processes import Commands
+from tests.support.studies import create, trivial_study
+from tuning import studies
+from tuning.storage import Database
+
+BROKEN = """
+import gymnasium
+import numpy as np
+
+
+class Broken(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), float("nan"), False, False, {}
+
+
+gymnasium.register("Broken-v0", entry_point=Broken, max_episode_steps=8)
+"""
+
+
+def test_a_study_whose_every_trial_fails_ends_with_the_reasons(
+    commands: Commands, database: Database
+) -> None:
+    (commands.folder / "broken.py").write_text(BROKEN)
+    file = commands.study_file(
+        trivial_study(name="hopeless", env="broken:Broken-v0", trials=10, max_failures=3)
+    )
+    path = [str(commands.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {"PYTHONPATH": os.pathsep.join(path)}
+    run = commands.run("run", file, "--workers", "2", code=4, env=env)
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("trialfleet: study 'hopeless' failed: ")
+    assert "trials failed, the last: trial" in last
+    assert "NonFinite" in last
+    assert "under a new name" in last
+    assert "Traceback" not in run.stderr
+    check_invariants(database, "hopeless")
+    study = studies.find(database, "hopeless")
+    assert study.stage == "failed"
+    with database.transaction() as connection:
+        failed = connection.scalar(text("SELECT count(*) FROM public.trials"))
+    # One more than may fail, and what was under way then.
+    assert failed is not None
+    assert 4 <= failed <= 6
+
+
+def test_a_worker_of_another_version_is_refused(commands: Commands, database: Database) -> None:
+    study = create(database)
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE fleet.studies SET version = '99.0.0'"))
+    line = commands.run("worker", study.name, code=2).error_line
+    assert "created by trialfleet 99.0.0" in line
+    assert f"this is {study.version}" in line
+    assert "Install the version" in line
+    with database.transaction() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM fleet.attempts")) == 0

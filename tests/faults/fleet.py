@@ -1,0 +1,272 @@
+"""Real workers and coordinators of one test, and what can be waited for in the database."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Row, text
+
+from coordinator.watch import watch
+from tests.faults.environments import ENV
+from tests.faults.processes import ROOT, Process, eventually
+from tests.support.invariants import check_invariants
+from tests.support.server import plain
+from tests.support.studies import create, expire, trivial_study
+from tuning.settings import PREFIX, Settings
+from tuning.storage import Database
+from tuning.studies import Study
+
+LEASE = 4.0  # seconds; long enough for a busy machine, short enough to be waited for once
+SEGMENT, SEGMENTS = 8, 24  # environment steps in a segment, and segments in a trial
+WHOLE = [SEGMENT * (segment + 1) for segment in range(SEGMENTS)]
+STUDY = "trivial"
+
+
+class Fleet:
+    """The processes of one test, on one database.
+
+    Args:
+        url: The database's, past every proxy.
+        folder: For logs; the processes' working folder.
+    """
+
+    def __init__(self, url: URL, folder: Path) -> None:
+        self.url, self.folder = url, folder
+        self.database = Database(url, application="tests")
+        self.processes: list[Process] = []
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(PREFIX)},
+            # First the repository that this file lies in, wherever else the package is installed.
+            "PYTHONPATH": str(ROOT),
+            f"{PREFIX}DATABASE_URL": plain(url),
+            f"{PREFIX}LEASE_SECONDS": str(LEASE),
+            f"{PREFIX}POLL_SECONDS": "0.1",
+            f"{PREFIX}CHECKPOINT_EVERY": "0",
+            f"{PREFIX}OUTAGE_PATIENCE": "60",
+        }
+
+    def start(
+        self,
+        *arguments: str,
+        name: str | None = None,
+        url: URL | None = None,
+        cold: bool = False,
+        **environment: str,
+    ) -> Process:
+        """Start a command.
+
+        Args:
+            arguments: After `trialfleet`.
+            name: Of the process, for its log.
+            url: Of the database, where it is not the fleet's own (a proxy's).
+            cold: Start an interpreter instead of forking one.
+            environment: Further variables; a name in lower case is one of Trialfleet's settings.
+        """
+        process = Process(
+            list(arguments),
+            folder=self.folder,
+            name=name or f"{arguments[0]}-{len(self.processes)}",
+            cold=cold,
+            environment={
+                **self._environment,
+                **({f"{PREFIX}DATABASE_URL": plain(url)} if url is not None else {}),
+                **{
+                    f"{PREFIX}{key.upper()}" if key.islower() else key: value
+                    for key, value in environment.items()
+                },
+            },
+        )
+        self.processes.append(process)
+        return process
+
+    def worker(
+        self,
+        *,
+        steer: str = "",
+        study: str = STUDY,
+        name: str | None = None,
+        url: URL | None = None,
+        cold: bool = False,
+        **environment: str,
+    ) -> Process:
+        """Start a worker whose environments begin as steered."""
+        name = name or f"worker-{len(self.processes)}"
+        if steer:
+            (self.folder / f"{name}.steer").write_text(steer, encoding="utf-8")
+        return self.start("worker", study, name=name, url=url, cold=cold, **environment)
+
+    def coordinator(
+        self, *, url: URL | None = None, name: str | None = None, **fields: Any
+    ) -> Process:
+        """Start a coordinator of the study with these fields."""
+        name = name or f"coordinate-{len(self.processes)}"
+        path = self.folder / f"{name}.toml"
+        path.write_text(trivial_study(**{**STEERED, **fields}), encoding="utf-8")
+        return self.start("coordinate", str(path), name=name, url=url)
+
+    def create(self, **fields: Any) -> Study:
+        """Create a study that can be steered."""
+        return create(self.database, **{**STEERED, **fields})
+
+    def rows(self, statement: str, **values: Any) -> list[Row[Any]]:
+        """The rows of a query."""
+        with self.database.transaction() as connection:
+            return list(connection.execute(text(statement), values).all())
+
+    def execute(self, statement: str, **values: Any) -> None:
+        """Run a statement that returns nothing."""
+        with self.database.transaction() as connection:
+            connection.execute(text(statement), values)
+
+    def grant(self, role: str, *, password: str | None = None) -> str:
+        """A role of this name that may do what a worker does, and nothing more."""
+        quoted = f'"{role}"'
+        self.execute(f"DROP ROLE IF EXISTS {quoted}")
+        self.execute(f"CREATE ROLE {quoted} LOGIN")
+        if password is not None:
+            literal = password.replace("'", "''").replace(":", "\\:")
+            self.execute(f"ALTER ROLE {quoted} PASSWORD '{literal}'")
+        for schema in ("public", "fleet"):
+            self.execute(f"GRANT USAGE ON SCHEMA {schema} TO {quoted}")
+            self.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {quoted}")
+            self.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO {quoted}")
+        return role
+
+    def attempts(self, number: int | None = None, *, final: bool = False) -> list[Row[Any]]:
+        """Attempts at one trial, or at all of a stage, in the order of their fences."""
+        return self.rows(
+            f"""
+            SELECT t.number, t.trial_id, a.fence, a.worker, a.ended_at, a.outcome, w.pid
+            FROM fleet.studies s
+            JOIN public.trials t ON t.study_id = s.{"final_id" if final else "search_id"}
+            JOIN fleet.attempts a USING (trial_id)
+            LEFT JOIN fleet.workers w USING (worker)
+            WHERE CAST(:number AS integer) IS NULL OR t.number = :number
+            ORDER BY a.fence
+            """,
+            number=number,
+        )
+
+    def outcomes(self, number: int, *, final: bool = False) -> list[str | None]:
+        """How the attempts at one trial ended; None for the one under way."""
+        return [attempt.outcome for attempt in self.attempts(number, final=final)]
+
+    def claimed(
+        self, process: Process, *, number: int | None = None, final: bool = False
+    ) -> Row[Any]:
+        """Wait for the process to hold a trial; its attempt."""
+
+        def held() -> Row[Any] | None:
+            for attempt in self.attempts(number, final=final):
+                if attempt.outcome is None and attempt.pid == process.pid:
+                    return attempt
+            assert process.code is None, process.output
+            return None
+
+        found = eventually(held, f"{process.name} holds a trial:\n{process.output[-2000:]}")
+        assert found is not None
+        return found
+
+    def curve(self, trial_id: int) -> list[int]:
+        """The steps at which a trial's learning curve has a point."""
+        query = "SELECT step FROM fleet.curves WHERE trial_id = :trial_id ORDER BY step"
+        return [row.step for row in self.rows(query, trial_id=trial_id)]
+
+    def checkpoint(self, trial_id: int) -> int | None:
+        """The step of a trial's checkpoint."""
+        query = "SELECT step FROM fleet.checkpoints WHERE trial_id = :trial_id"
+        return next((row.step for row in self.rows(query, trial_id=trial_id)), None)
+
+    def trained(self, trial_id: int, *, segments: int = 2) -> None:
+        """Wait until a trial has reported some segments and stored a checkpoint."""
+        eventually(
+            lambda: len(self.curve(trial_id)) >= segments and self.checkpoint(trial_id),
+            f"trial {trial_id} reports {segments} segments",
+        )
+
+    def state(self, trial_id: int) -> str:
+        """A trial's state."""
+        query = "SELECT state::text AS state FROM public.trials WHERE trial_id = :trial_id"
+        return str(self.rows(query, trial_id=trial_id)[0].state)
+
+    def written(self, trial_id: int) -> dict[str, list[tuple[Any, ...]]]:
+        """Everything that is stored of a trial, to compare with later."""
+        tables = (
+            "public.trials",
+            "public.trial_params",
+            "public.trial_values",
+            "public.trial_intermediate_values",
+            "public.trial_user_attributes",
+            "public.trial_system_attributes",
+            "fleet.curves",
+            "fleet.checkpoints",
+        )
+        return {
+            table: sorted(
+                (
+                    tuple(map(repr, row))
+                    for row in self.rows(
+                        f"SELECT * FROM {table} WHERE trial_id = :trial_id", trial_id=trial_id
+                    )
+                ),
+            )
+            for table in tables
+        }
+
+    def expire(self, *fences: int) -> None:
+        """Let these leases have expired."""
+        expire(self.database, *fences)
+
+    def ends(self, name: str = STUDY, *, stage: str = "done", within: float = 60.0) -> Study:
+        """Coordinate the study, in this process, to its end, and check that all is well with it."""
+        deadline = time.monotonic() + within
+
+        def pause(_seconds: float) -> None:
+            assert time.monotonic() < deadline, self.picture()
+            time.sleep(0.05)
+
+        settings = Settings(lease_seconds=LEASE, poll_seconds=0.1)
+        study = watch(self.database, name, settings=settings, pause=pause)
+        assert study.stage == stage
+        check_invariants(self.database, name)
+        return study
+
+    def replays(self, number: int, *, final: bool = False) -> None:
+        """Train a trial once more in one go; it must come out equal to the bit."""
+        options = ["--final"] if final else []
+        replay = self.start("replay", STUDY, str(number), *options)
+        assert replay.ends() == 0, replay.output
+
+    def picture(self) -> str:
+        """What stands in the database, for a test that gives up."""
+        return "\n".join(
+            str(row)
+            for row in (
+                *self.rows("SELECT name, stage, reason FROM fleet.studies"),
+                *self.rows("SELECT study_id, number, state::text FROM public.trials ORDER BY 1, 2"),
+                *self.attempts(),
+            )
+        )
+
+    def close(self) -> None:
+        """End everything, and leave the logs in the test's output."""
+        for process in self.processes:
+            if process.code is None:
+                process.kill()
+            print(f"--- {process.name} (exit code {process.code})")
+            print(process.output[-5000:])
+        self.database.close()
+
+
+# The fields of a study whose trials take a moment, or as long as a test needs.
+STEERED: dict[str, Any] = {
+    "env": ENV,
+    "train_steps": SEGMENT * SEGMENTS,
+    "eval_every": SEGMENT,
+    "trials": 2,
+    "top": 1,
+    "final_seeds": 2,
+}

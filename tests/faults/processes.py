@@ -1,0 +1,178 @@
+"""Commands of ours as real processes: started from nothing, or forked with their imports done.
+
+Importing PyTorch and Optuna takes a worker seconds, and these tests start hundreds. A fork of a
+process that has done nothing but import them is a process like any other: it has its own pid and
+session, it is killed and stopped like one, and it runs `trialfleet` from its first line.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import TypeVar
+
+from tests.faults.environments import STEER
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 40.0  # seconds until a test gives a condition up
+
+# The host name that a forked process is to believe in.
+HOST = "FAULTS_HOST"
+
+# What a worker or a coordinator imports sooner or later.
+PRELOAD = [
+    "torch",
+    "scipy.stats",
+    "cli.main",
+    "cli.check",
+    "cli.connect",
+    "cli.display",
+    "coordinator.create",
+    "coordinator.status",
+    "coordinator.watch",
+    "optuna.samplers._tpe.sampler",
+    "optuna.storages._rdb.storage",
+    "worker.loop",
+    "tests.faults.environments",
+]
+
+
+def eventually(condition: Callable[[], T], what: str, *, within: float = PATIENCE) -> T:
+    """The first truthy value of `condition`, looked at again and again until the deadline."""
+    deadline = time.monotonic() + within
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {within:g} seconds: {what}"
+        time.sleep(0.02)
+    return value
+
+
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    # The fork server takes its path from here: this repository, wherever else one is installed.
+    os.environ["PYTHONPATH"] = str(ROOT)
+    return context
+
+
+def _run(arguments: list[str], folder: str, log: str, environment: dict[str, str]) -> None:
+    """The body of a forked process."""
+    os.setsid()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.argv = ["trialfleet", *arguments]
+    if HOST in environment:
+        # Containers that are made anew come back with the same names and the same process ids.
+        socket.gethostname = lambda: environment[HOST]
+        os.getpid = lambda: 7
+    from cli.main import main
+
+    main()
+
+
+class Process:
+    """A command of ours as a process of its own, its output in a file.
+
+    Args:
+        arguments: After `trialfleet`.
+        folder: Where it runs and logs.
+        name: For people, and for its log.
+        environment: All of it.
+        cold: Start an interpreter instead of forking one.
+    """
+
+    def __init__(
+        self,
+        arguments: list[str],
+        *,
+        folder: Path,
+        name: str,
+        environment: dict[str, str],
+        cold: bool,
+    ) -> None:
+        self.name, self.log = name, folder / f"{name}.log"
+        self._steer = folder / f"{name}.steer"
+        environment = {**environment, STEER: str(self._steer)}
+        self._forked: ForkServerProcess | None = None
+        self._started: subprocess.Popen[bytes] | None = None
+        if cold:
+            with self.log.open("wb") as output:
+                self._started = subprocess.Popen(
+                    [sys.executable, "-m", "cli", *arguments],
+                    cwd=folder,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            self.pid = self._started.pid
+        else:
+            self.log.touch()
+            self._forked = _context().Process(
+                target=_run,
+                args=(arguments, str(folder), str(self.log), environment),
+                daemon=True,
+            )
+            self._forked.start()
+            assert self._forked.pid is not None
+            self.pid = self._forked.pid
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, as a shell's is: 128 and the signal; None while it runs."""
+        found = self._forked.exitcode if self._forked is not None else None
+        if self._started is not None:
+            found = self._started.poll()
+        return 128 - found if found is not None and found < 0 else found
+
+    @property
+    def output(self) -> str:
+        """Everything it has printed so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def says(self, words: str, *, times: int = 1, within: float = PATIENCE) -> None:
+        """Wait until it has said so."""
+        eventually(
+            lambda: self.output.count(words) >= times,
+            f"{self.name} says {words!r}",
+            within=within,
+        )
+
+    def steer(self, word: str) -> None:
+        """Tell its environments what to do; nothing in particular if the word is empty."""
+        if word:
+            temporary = self._steer.with_suffix(".new")
+            temporary.write_text(word, encoding="utf-8")
+            temporary.replace(self._steer)
+        else:
+            self._steer.unlink(missing_ok=True)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it, as the out-of-memory killer and a pulled plug do."""
+        if self.code is None:
+            self.send(signal.SIGKILL)
+            self.ends()
+
+    def ends(self, *, within: float = PATIENCE) -> int:
+        """Wait for its end; the exit code."""
+        eventually(lambda: self.code is not None, f"{self.name} ends", within=within)
+        assert self.code is not None
+        return self.code

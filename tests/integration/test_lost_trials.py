@@ -1,0 +1,199 @@
+"""Trials that are lost, given up or given back, and what the next attempt finds of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from tests.support.studies import (
+    at_once,
+    attribute,
+    create,
+    expire,
+    finish,
+    outcomes,
+    states,
+    take,
+    take_all,
+)
+from tuning import curves, leases, space
+from tuning.errors import LeaseLostError
+from tuning.leases import Lost
+from tuning.postgres import lease_was_lost
+from tuning.storage import Database
+
+Open = Callable[[], Database]
+Ending = Literal["COMPLETE", "PRUNED", "FAIL"]
+
+
+def test_a_live_lease_is_not_reaped(database: Database) -> None:
+    study = create(database)
+    take(database)
+    assert leases.reap(database, "trivial") == []
+    assert states(database, study.search_id) == [(0, "RUNNING")]
+
+
+def test_only_this_studys_leases_are_reaped(database: Database) -> None:
+    create(database, name="one")
+    other = create(database, name="other")
+    take(database, "other")
+    expire(database)
+    assert leases.reap(database, "one") == []
+    assert states(database, other.search_id) == [(0, "RUNNING")]
+
+
+def test_after_a_restart_of_postgresql_everybody_has_a_leases_time_to_come_back(
+    database: Database,
+) -> None:
+    create(database)
+    claim = take(database)
+    up = text("SELECT extract(epoch FROM now() - pg_postmaster_start_time())")
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE fleet.attempts SET expires_at = now() - interval '1 day'"))
+        # As long as the server has been up, and a minute more.
+        lease = float(connection.scalar(up) or 0.0) + 60.0
+        connection.execute(
+            text("UPDATE fleet.attempts SET lease = make_interval(secs => :lease)"),
+            {"lease": lease},
+        )
+    assert leases.reap(database, "trivial") == []
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE fleet.attempts SET lease = '0'"))
+    assert [lost.number for lost in leases.reap(database, "trivial")] == [claim.number]
+
+
+def test_a_lost_trial_waits_until_its_attempts_are_spent(database: Database) -> None:
+    study = create(database, max_attempts=3)
+    for attempt in (1, 2, 3):
+        claim = take(database, worker=f"worker-{attempt}")
+        assert (claim.number, claim.attempt) == (0, attempt)
+        expire(database)
+        state: Literal["WAITING", "FAIL"] = "WAITING" if attempt < 3 else "FAIL"
+        assert leases.reap(database, "trivial") == [
+            Lost(number=0, worker=f"worker-{attempt}", state=state)
+        ]
+        assert states(database, study.search_id) == [(0, state)]
+    reason = attribute(database, claim, "reason")
+    assert reason == '"3 workers were lost while they ran it; the last was worker-3"'
+    trial = database.optuna_study(study.name).get_trials()[0]
+    assert trial.datetime_complete is not None
+    # It is replaced by a new one.
+    assert take(database).number == 1
+
+
+def test_a_release_spends_no_attempt(database: Database) -> None:
+    study = create(database, max_attempts=2)
+    for _ in range(5):
+        leases.release(database, take(database))
+    take(database)
+    expire(database)
+    leases.reap(database, "trivial")
+    assert states(database, study.search_id) == [(0, "WAITING")]
+    leases.release(database, take(database))
+    assert take(database).attempt == 8
+
+
+def test_concurrent_reapers_handle_each_trial_once(open_database: Open) -> None:
+    databases = [open_database() for _ in range(6)]
+    study = create(databases[0], trials=40, max_attempts=2)
+    for _ in range(2):
+        claims = take_all(databases[0])
+        expire(databases[0])
+        lost = at_once(
+            *[lambda database=database: leases.reap(database, "trivial") for database in databases]
+        )
+        assert sorted(one.number for each in lost for one in each) == list(range(40))
+    # Both losses of each count once, so every trial has spent its two attempts now.
+    assert {state for _, state in states(databases[0], study.search_id)} == {"FAIL"}
+    assert all(outcomes(databases[0], claim) == ["lost", "lost"] for claim in claims)
+
+
+def test_abandoning_fails_what_has_not_ended_and_nothing_else(database: Database) -> None:
+    study = create(database)
+    complete, running, waiting = take(database), take(database), take(database)
+    finish(database, complete)
+    leases.release(database, waiting)
+    for _ in range(2):
+        with database.transaction() as connection:
+            leases.abandon(connection, study.search_id, "enough")
+        assert states(database, study.search_id) == [(0, "COMPLETE"), (1, "FAIL"), (2, "FAIL")]
+    assert attribute(database, complete, "reason") is None
+    assert attribute(database, running, "reason") == attribute(database, waiting, "reason")
+    assert outcomes(database, running) == ["lost"]
+    assert not leases.extend(database, running.fence)
+    with pytest.raises(LeaseLostError):
+        finish(database, running)
+
+
+def test_a_reclaimed_trial_keeps_its_parameters_and_starts_clean(database: Database) -> None:
+    study = create(database, train_steps=32)
+    claim = take(database)
+    database.fence = claim.fence
+    trial = database.optuna_trial(database.optuna_study(study.name), claim.trial_id)
+    params = space.suggest(trial, study.spec.agent)
+    trial.report(5.0, 16)
+    storage = database.optuna_storage
+    storage.set_trial_system_attr(claim.trial_id, "completed_rung_0", 5.0)
+    storage.set_trial_system_attr(claim.trial_id, "completed_by_hand", 1)
+    with database.transaction() as connection:
+        connection.execute(
+            text("INSERT INTO fleet.curves VALUES (:trial_id, 16, '{4, 6}')"),
+            {"trial_id": claim.trial_id},
+        )
+    database.fence = None
+    leases.release(database, claim)
+
+    again = take(database)
+    assert (again.trial_id, again.attempt) == (claim.trial_id, 2)
+    frozen = database.optuna_study(study.name).get_trials()[0]
+    assert frozen.intermediate_values == {}
+    assert frozen.system_attrs == {"completed_by_hand": 1}
+    assert set(frozen.params) == {"learning_rate", "gamma"}
+    with database.transaction() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM fleet.curves")) == 0
+    database.fence = again.fence
+    resumed = database.optuna_trial(database.optuna_study(study.name), again.trial_id)
+    assert space.suggest(resumed, study.spec.agent) == params
+
+
+def test_a_reclaimed_trial_keeps_what_it_reported_up_to_its_checkpoint(database: Database) -> None:
+    study = create(database, train_steps=48)
+    claim = take(database)
+    database.fence = claim.fence
+    trial = database.optuna_trial(database.optuna_study(study.name), claim.trial_id)
+    for step in (16, 32, 48):
+        trial.report(float(step), step)
+        curves.write(database, claim.trial_id, step, [1.0, 2.0])
+    storage = database.optuna_storage
+    storage.set_trial_system_attr(claim.trial_id, "completed_rung_0", 5.0)
+    with database.transaction() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO fleet.checkpoints (trial_id, step, artifact, sha256, size) "
+                "VALUES (:trial_id, 32, 'x', 'x', 1)"
+            ),
+            {"trial_id": claim.trial_id},
+        )
+    database.fence = None
+
+    def reported() -> tuple[list[int], list[int], set[str]]:
+        frozen = database.optuna_study(study.name).get_trials()[0]
+        drawn = [step for step, _ in curves.read(database, study.search_id).get(0, [])]
+        return sorted(frozen.intermediate_values), drawn, set(frozen.system_attrs)
+
+    expire(database)
+    leases.reap(database, "trivial")
+    again = take(database)
+    assert reported() == ([16, 32], [16, 32], {"completed_rung_0"})
+    # Its checkpoint turns out to be damaged: whoever holds the trial starts it over, clean.
+    with pytest.raises(DBAPIError) as refused:
+        leases.start_over(database, claim)
+    assert lease_was_lost(refused.value)
+    leases.start_over(database, again)
+    assert reported() == ([], [], set())
+    with database.transaction() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM fleet.checkpoints")) == 0

@@ -1,0 +1,276 @@
+"""The coordinator's steps through a study's life; the trials are finished by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from coordinator.lead import Leadership
+from coordinator.status import as_dict, finished, snapshot
+from coordinator.watch import count, step, watch
+from tests.support.invariants import check_invariants
+from tests.support.studies import (
+    at_once,
+    create,
+    expire,
+    finish,
+    states,
+    take,
+    take_all,
+    train_by_hand,
+)
+from tuning import leases, studies
+from tuning.errors import StudyFailedError
+from tuning.settings import Settings
+from tuning.storage import Database
+from tuning.studies import Study
+
+Open = Callable[[], Database]
+SETTINGS = Settings(poll_seconds=0.05, outage_patience=0.0)
+
+
+def never(_seconds: float) -> None:
+    raise AssertionError("there is nothing to wait for")
+
+
+def train_all(database: Database, study: Study) -> None:
+    """Complete everything that there is to claim."""
+    trials = database.optuna_study(study.final_name).get_trials() if study.final_id else []
+    for claim in take_all(database):
+        agents = len(trials[claim.number].user_attrs["seeds"]) if claim.stage == "final" else 2
+        train_by_hand(database, study, claim, scores=[float(claim.number)] * agents)
+
+
+def go_on(database: Database) -> Callable[[float], object]:
+    """A pause in which the trials at hand are trained."""
+    return lambda _seconds: train_all(database, studies.find(database, "trivial"))
+
+
+def test_a_study_goes_from_search_to_final_to_done(database: Database) -> None:
+    study = create(database, trials=4, top=2, final_seeds=3)
+    assert step(database, study.name).stage == "search"
+    claim = take(database)
+    train_by_hand(database, study, claim, scores=[1.0, 2.0])
+    assert step(database, study.name).stage == "search"
+    claims = take_all(database)
+    for each in claims[:-1]:
+        train_by_hand(database, study, each, scores=[3.0, 4.0])
+    # All but the last have ended: there is nothing to claim, and yet the search is not over.
+    assert step(database, study.name).stage == "search"
+    train_by_hand(database, study, claims[-1], scores=[5.0, 6.0])
+    study = step(database, study.name)
+    assert study.stage == "final"
+    assert count(database, study.final_id or 0).waiting == 4
+    train_all(database, study)
+    study = step(database, study.name)
+    assert (study.stage, study.ended, study.reason) == ("done", True, None)
+    assert study.result is not None
+    check_invariants(database, study.name)
+
+
+def test_watching_ends_with_the_study(database: Database) -> None:
+    create(database)
+    study = watch(database, "trivial", settings=SETTINGS, pause=go_on(database))
+    assert study.stage == "done"
+    check_invariants(database, "trivial")
+    # And again, at once: it has ended.
+    again = watch(database, "trivial", settings=SETTINGS, pause=never)
+    assert again.result == study.result
+
+
+def test_the_end_is_final(database: Database) -> None:
+    create(database)
+    study = watch(database, "trivial", settings=SETTINGS, pause=go_on(database))
+    assert step(database, "trivial").result == study.result
+    assert take_all(database) == []
+
+
+def test_a_lost_trial_is_taken_back_without_any_worker_asking(database: Database) -> None:
+    study = create(database, trials=1, top=1)
+    take(database)
+    expire(database)
+    step(database, "trivial")
+    # The last trial of the study, too.
+    assert states(database, study.search_id) == [(0, "WAITING")]
+
+
+def test_a_lost_trial_of_the_final_stage_is_taken_back(database: Database) -> None:
+    create(database, trials=1, top=1, final_seeds=1)
+    train_all(database, studies.find(database, "trivial"))
+    study = step(database, "trivial")
+    take(database)
+    expire(database)
+    study = step(database, "trivial")
+    assert study.stage == "final"
+    assert states(database, study.final_id or 0) == [(0, "WAITING")]
+    study = watch(database, "trivial", settings=SETTINGS, pause=go_on(database))
+    assert study.stage == "done"
+    check_invariants(database, "trivial")
+
+
+def test_too_many_failures_end_the_study_with_its_reasons_and_nothing_pending(
+    database: Database,
+) -> None:
+    study = create(database, trials=10, max_failures=2)
+    running, waiting, complete = take(database), take(database), take(database)
+    train_by_hand(database, study, complete, scores=[1.0, 2.0])
+    for number in range(3):
+        finish(database, take(database), state="FAIL", attributes={"reason": f"NaN in {number}"})
+        expected = "search" if number < 2 else "failed"
+        leases.extend(database, running.fence)
+        if number == 2:
+            leases.release(database, waiting)
+        assert step(database, "trivial").stage == expected
+
+    def watch_it() -> Study:
+        return watch(database, "trivial", settings=SETTINGS, pause=never)
+
+    with pytest.raises(StudyFailedError) as failed:
+        watch_it()
+    message = str(failed.value)
+    assert "3 trials failed" in message
+    # The newest first, each with its number and its reason.
+    assert "trial 5: NaN in 2; trial 4: NaN in 1; trial 3: NaN in 0" in message
+    assert [state for _, state in states(database, study.search_id)] == [
+        "FAIL",
+        "FAIL",
+        "COMPLETE",
+        "FAIL",
+        "FAIL",
+        "FAIL",
+    ]
+    check_invariants(database, "trivial")
+    assert take_all(database) == []
+    # Whoever was at work on it learns at once that it is over.
+    assert not leases.extend(database, running.fence)
+
+
+def test_failures_up_to_the_limit_are_replaced(database: Database) -> None:
+    create(database, trials=3, max_failures=2)
+    for _ in range(2):
+        finish(database, take(database), state="FAIL")
+    study = watch(database, "trivial", settings=SETTINGS, pause=go_on(database))
+    assert study.stage == "done"
+    counts = count(database, study.search_id)
+    assert (counts.complete, counts.failed) == (3, 2)
+    check_invariants(database, "trivial")
+
+
+def test_a_search_that_completes_nothing_fails(database: Database) -> None:
+    create(database, trials=2, top=1)
+    for claim in take_all(database):
+        finish(database, claim, state="PRUNED")
+    study = step(database, "trivial")
+    assert study.stage == "failed"
+    assert study.reason is not None
+    assert "no trial was completed" in study.reason
+
+
+def test_a_final_stage_whose_every_finalist_fails_fails_with_the_reasons(
+    database: Database,
+) -> None:
+    create(database, trials=2, top=2, final_seeds=2)
+    train_all(database, studies.find(database, "trivial"))
+    step(database, "trivial")
+    for claim in take_all(database):
+        finish(database, claim, state="FAIL", attributes={"reason": "out of memory"})
+    study = step(database, "trivial")
+    assert study.stage == "failed"
+    assert study.reason is not None
+    assert "out of memory" in study.reason
+    check_invariants(database, "trivial")
+
+
+def test_many_coordinators_at_once_take_the_same_steps_once(open_database: Open) -> None:
+    databases = [open_database() for _ in range(4)]
+    study = create(databases[0], trials=4, top=2, final_seeds=3)
+
+    def step_all() -> set[str]:
+        found: list[Any] = at_once(
+            *[lambda database=database: step(database, "trivial") for database in databases]
+        )
+        return {each.stage for each in found}
+
+    train_all(databases[0], study)
+    assert step_all() <= {"search", "final"}
+    study = step(databases[0], "trivial")
+    assert len(states(databases[0], study.final_id or 0)) == 4
+    train_all(databases[0], study)
+    databases = databases[:2]
+    assert step_all() == {"done"}
+    check_invariants(databases[0], "trivial")
+
+
+def test_one_coordinator_leads_and_the_next_one_follows_it(open_database: Open) -> None:
+    first, second = open_database(), open_database()
+    create(first)
+    leader = Leadership(first, "trivial", lease_seconds=30.0)
+    other = Leadership(second, "trivial", lease_seconds=30.0)
+    assert leader.hold()
+    assert not other.hold()
+    assert leader.hold()
+    with first.transaction() as connection:
+        connection.execute(text("UPDATE fleet.leaders SET expires_at = now() - interval '1 s'"))
+    assert other.hold()
+    assert not leader.hold()
+    # Resigning from what one does not hold takes nothing from the leader.
+    leader.resign()
+    assert not leader.hold()
+    other.resign()
+    assert leader.hold()
+
+
+def test_a_coordinator_beside_the_leader_stands_by_until_the_end(open_database: Open) -> None:
+    first, second = open_database(), open_database()
+    create(first, trials=1, top=1)
+    leader = Leadership(first, "trivial", lease_seconds=30.0)
+    leader.hold()
+    train_all(first, studies.find(first, "trivial"))
+    looks = 0
+
+    def pause(_seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks <= 3:
+            # It has looked, and has left the search that is over to the leader.
+            assert studies.find(first, "trivial").stage == "search"
+        else:
+            step(first, "trivial")
+            train_all(first, studies.find(first, "trivial"))
+
+    assert watch(second, "trivial", settings=SETTINGS, pause=pause).stage == "done"
+    assert not Leadership(second, "trivial", lease_seconds=30.0).hold()
+
+
+def test_the_snapshot_tells_where_a_study_stands(database: Database) -> None:
+    study = create(database, trials=4, top=2, final_seeds=3)
+    shot = snapshot(database, study)
+    assert (shot.best, shot.final, shot.final_trials, shot.eta) == (None, None, 4, None)
+    train_by_hand(database, study, take(database), scores=[1.0, 2.0])
+    train_by_hand(database, study, take(database), scores=[3.0, 4.0])
+    finish(database, take(database), state="PRUNED", value=9.0)
+    finish(database, take(database), state="FAIL", attributes={"reason": "it burned"})
+    leases.release(database, take(database))
+    told = as_dict(snapshot(database, study))
+    assert told["search"] == {
+        "complete": 2,
+        "pruned": 1,
+        "failed": 1,
+        "running": 0,
+        "waiting": 1,
+        "counted": 3,
+    }
+    # A pruned trial's value is no score.
+    assert told["best"] == {"trial": 1, "score": 3.5}
+    assert [
+        (each.number, each.state, each.value, each.reason)
+        for each in finished(database, study.search_id)
+    ] == [
+        (0, "COMPLETE", 1.5, None),
+        (1, "COMPLETE", 3.5, None),
+        (2, "PRUNED", 9.0, None),
+        (3, "FAIL", None, '"it burned"'),
+    ]

@@ -1,0 +1,208 @@
+"""One batched update against S separate, plainly written ones."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.unit.dqn.settings import PARAMS
+from worker.dqn.agent import Agent
+from worker.dqn.params import Params
+from worker.dqn.replay import Batch
+
+O, A, S = 4, 3, 3  # noqa: E741 - sizes, as in the shapes
+
+
+def agents(params: Params, stack: int = S) -> Agent:
+    generators = [np.random.default_rng(i) for i in range(stack)]
+    return Agent(params=params, observation_size=O, actions=A, generators=generators)
+
+
+def batches(count: int, size: int = 16, scale: float = 1.0) -> list[Batch]:
+    """Batches [S, B] of noise; the agents' rewards differ in size, so that their gradients do."""
+    rng = np.random.default_rng(7)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.from_numpy(rng.normal(size=shape).astype(np.float32))
+
+    sizes = scale * torch.tensor([0.1, 1.0, 30.0]).unsqueeze(1)
+    return [
+        Batch(
+            s_tm1=noise(S, size, O),
+            a_tm1=torch.from_numpy(rng.integers(A, size=(S, size, 1))),
+            r_t=noise(S, size) * sizes,
+            s_t=noise(S, size, O),
+            terminal_t=(noise(S, size) > 0.5).float(),
+        )
+        for _ in range(count)
+    ]
+
+
+class PlainDqn:
+    """One agent by the book: torch.nn, Adam, clip_grad_norm_."""
+
+    def __init__(self, params: Params, flat: torch.Tensor) -> None:
+        self.params = params
+        self.online, self.target = self._network(flat), self._network(flat)
+        self.adam = torch.optim.Adam(self.online.parameters(), lr=params.learning_rate)
+        self.norms: list[float] = []
+
+    def _network(self, flat: torch.Tensor) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        at = 0
+        for i, o in pairwise((O, *self.params.net_arch, A)):
+            linear = nn.Linear(i, o)
+            with torch.no_grad():
+                linear.weight.copy_(flat[at : at + i * o].view(i, o).T)
+                linear.bias.copy_(flat[at + i * o : at + i * o + o])
+            at += i * o + o
+            layers += [linear, nn.ReLU()]
+        return nn.Sequential(*layers[:-1])
+
+    def update(self, batch: Batch, agent: int) -> float:
+        s_tm1, a_tm1, r_t, s_t, terminal_t = (part[agent] for part in batch)
+        with torch.no_grad():
+            q_t = self.target(s_t)
+            chosen_by = self.online(s_t) if self.params.double_q else q_t
+            v_t = q_t[torch.arange(len(r_t)), chosen_by.argmax(1)]
+            v_t[terminal_t == 1.0] = 0.0
+            y_tm1 = r_t + self.params.gamma * v_t
+        q_tm1 = self.online(s_tm1).gather(1, a_tm1).squeeze(1)
+        cost = nn.SmoothL1Loss() if self.params.loss == "huber" else nn.MSELoss()
+        loss: torch.Tensor = cost(q_tm1, y_tm1)
+        self.adam.zero_grad()
+        torch.autograd.backward(loss)
+        norm = nn.utils.clip_grad_norm_(self.online.parameters(), self.params.max_grad_norm)
+        self.norms.append(norm.item())
+        self.adam.step()
+        return loss.item()
+
+    def flat(self) -> torch.Tensor:
+        parts = []
+        for linear in self.online:
+            if isinstance(linear, nn.Linear):
+                parts += [linear.weight.detach().T.flatten(), linear.bias.detach()]
+        return torch.cat(parts)
+
+
+@pytest.mark.parametrize("double_q", [True, False])
+@pytest.mark.parametrize("loss", ["huber", "mse"])
+def test_updates_are_those_of_separate_agents(
+    loss: Literal["huber", "mse"], double_q: bool
+) -> None:
+    """Catches a wrong target, mask, cost or mean, and a gradient clipped over the whole stack."""
+    params = replace(PARAMS, loss=loss, double_q=double_q, max_grad_norm=0.3, learning_rate=1e-2)
+    stacked = agents(params)
+    reference = [PlainDqn(params, stacked.online.flat[i].clone()) for i in range(S)]
+    sums = np.zeros(S)
+    for n, batch in enumerate(batches(12)):
+        stacked.update(batch)
+        sums += [reference[i].update(batch, i) for i in range(S)]
+        if n == 5:
+            stacked.update_target()
+            for plain in reference:
+                plain.target.load_state_dict(plain.online.state_dict())
+    for i in range(S):
+        torch.testing.assert_close(
+            stacked.online.flat[i], reference[i].flat(), rtol=2e-4, atol=2e-5
+        )
+    np.testing.assert_allclose(stacked.loss_sum.numpy(), sums, rtol=1e-4)
+    # The test means something: gradients were clipped for one agent and left alone for another.
+    assert min(reference[0].norms) < params.max_grad_norm < max(reference[2].norms)
+
+
+def test_an_agents_update_does_not_depend_on_another_agents_batch() -> None:
+    """To the bit, even when the other agent's numbers are as bad as they get."""
+    first, second = agents(PARAMS), agents(PARAMS)
+    for batch in batches(5):
+        other = Batch(*(part.clone() for part in batch))
+        other.r_t[1] = math.nan
+        other.s_t[1] = math.inf
+        other.s_tm1[1] = 1e30
+        first.update(batch)
+        second.update(other)
+        first.update_target()
+        second.update_target()
+    for i, same in enumerate([True, False, True]):
+        assert torch.equal(first.online.flat[i], second.online.flat[i]) is same
+        assert torch.equal(first.target.flat[i], second.target.flat[i]) is same
+        assert (first.loss_sum[i] == second.loss_sum[i]).item() is same
+    assert not second.online.flat[1].isfinite().all()
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.25])
+def test_the_target_moves_by_tau_and_only_when_told(tau: float) -> None:
+    stacked = agents(replace(PARAMS, tau=tau))
+    start = stacked.target.flat.clone()
+    for batch in batches(3):
+        stacked.update(batch)
+    assert torch.equal(stacked.target.flat, start)
+    stacked.update_target()
+    wanted = (1 - tau) * start + tau * stacked.online.flat
+    torch.testing.assert_close(stacked.target.flat, wanted)
+    if tau == 1.0:
+        assert torch.equal(stacked.target.flat, stacked.online.flat)
+
+
+def test_act_is_greedy_for_each_agents_own_network() -> None:
+    stacked = agents(PARAMS)
+    observations = np.random.default_rng(3).normal(size=(20, S, O)).astype(np.float32)
+    chosen = []
+    for at_once in observations:
+        actions = stacked.act(at_once)
+        assert actions.shape == (S,)
+        for i in range(S):
+            plain = PlainDqn(PARAMS, stacked.online.flat[i].clone())
+            assert actions[i] == plain.online(torch.from_numpy(at_once[i])).argmax().item()
+        chosen.append(actions)
+    assert len(np.unique(chosen)) > 1
+
+
+def test_a_state_taken_out_and_put_back_goes_on_the_same() -> None:
+    straight, resumed = agents(PARAMS), agents(PARAMS)
+    some = batches(150)
+    for n, batch in enumerate(some[:100]):
+        straight.update(batch)
+        if n == 50:
+            straight.update_target()
+    resumed.load_state(straight.state())
+    for batch in some[100:]:
+        straight.update(batch)
+        resumed.update(batch)
+    for name, tensor in straight.state().items():
+        assert torch.equal(tensor, resumed.state()[name]), name
+
+
+def test_a_state_taken_before_any_update_can_be_put_back() -> None:
+    straight, resumed = agents(PARAMS), agents(PARAMS)
+    state = straight.state()
+    for batch in batches(2):
+        resumed.update(batch)
+    resumed.load_state(state)
+    for batch in batches(2):
+        straight.update(batch)
+        resumed.update(batch)
+    assert torch.equal(straight.online.flat, resumed.online.flat)
+
+
+def test_adams_averages_never_linger_among_the_subnormals() -> None:
+    """They would slow every later update down several times."""
+    stacked = agents(replace(PARAMS, net_arch=(64,)))
+    for parameter in stacked.online.layers[0]:
+        with torch.no_grad():
+            parameter[..., :32] = -parameter[..., :32].abs()
+    (batch,) = batches(1)
+    positive = batch._replace(s_tm1=batch.s_tm1.abs(), s_t=batch.s_t.abs())
+    stacked.update(batch)  # every unit gets a gradient once, and half of them never again
+    for _ in range(1500):
+        stacked.update(positive)
+    average = stacked.state()["adam.exp_avg"]
+    assert (average == 0).any()
+    assert not ((average != 0) & (average.abs() < torch.finfo(torch.float32).tiny)).any()

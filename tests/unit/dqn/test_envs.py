@@ -1,0 +1,171 @@
+"""What is refused as an environment, and that copies of one keep apart."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorEnv
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import SyncVectorEnv
+
+from tuning.errors import StudyFileError
+from worker.envs import EnvShape, inspect_env, make_vector_env, reset
+
+
+class Peculiar(gymnasium.Env[Any, Any]):
+    """An environment of any spaces, or one that cannot be made."""
+
+    def __init__(self, observations: Any = None, actions: Any = None, error: str = "") -> None:
+        if error:
+            raise ImportError(error)
+        self.observation_space = observations or Box(-1.0, 1.0, (2,))
+        self.action_space = actions or Discrete(2)
+
+
+def _peculiar(**arguments: Any) -> Peculiar:
+    return Peculiar(**arguments)
+
+
+PECULIAR: dict[str, dict[str, Any]] = {
+    "Float64-v0": {"observations": Box(-1.0, 1.0, (2,), np.float64)},
+    "Picture-v0": {"observations": Box(0, 255, (8, 8, 3), np.uint8)},
+    "Bytes-v0": {"observations": Box(0, 255, (8,), np.uint8)},
+    "FromOne-v0": {"actions": Discrete(3, start=1)},
+    "NotInstalled-v0": {"error": "No module named\n'physics'"},
+}
+
+
+@pytest.fixture(autouse=True)
+def peculiar_envs() -> Iterator[None]:
+    before = dict(gymnasium.registry)
+    for name, arguments in PECULIAR.items():
+        gymnasium.register(name, _peculiar, max_episode_steps=9, kwargs=arguments)
+    gymnasium.register("Endless-v0", _peculiar)
+    yield
+    gymnasium.registry.clear()
+    gymnasium.registry.update(before)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "size", "actions", "limit", "threshold"),
+    [
+        ("CartPole-v0", 4, 2, 200, 195.0),
+        ("CartPole-v1", 4, 2, 500, 475.0),
+        ("Acrobot-v1", 6, 3, 500, -100.0),
+        ("gymnasium.envs:Acrobot-v1", 6, 3, 500, -100.0),
+        ("Float64-v0", 2, 2, 9, None),
+    ],
+)
+def test_shape(env_id: str, size: int, actions: int, limit: int, threshold: float | None) -> None:
+    assert inspect_env(env_id) == EnvShape(
+        observation_size=size, actions=actions, max_episode_steps=limit, reward_threshold=threshold
+    )
+
+
+@pytest.mark.parametrize(
+    ("env_id", "says"),
+    [
+        ("CartPol-v1", 'is not a registered environment; the nearest registered id is "CartPole-v'),
+        ("cartpole", "is not a registered environment"),
+        ("CartPole-v7", 'nearest registered id is "CartPole-v'),
+        ("CartPole", 'nearest registered id is "CartPole-v'),
+        ("Pendulum-v1", "has a Box action space; DQN needs Discrete actions"),
+        ("FrozenLake-v1", "has Discrete observations; DQN here needs a flat Box of floats"),
+        ("Blackjack-v1", "has no time limit"),
+        ("Picture-v0", "has Box observations of shape (8, 8, 3) and type uint8"),
+        ("Bytes-v0", "has Box observations of shape (8,) and type uint8"),
+        ("FromOne-v0", "numbers its actions from 1; DQN needs them from 0"),
+        ("Endless-v0", "has no time limit"),
+        ("NotInstalled-v0", "cannot be made: No module named 'physics'"),
+        ("no_such_module:CartPole-v1", "cannot be imported: No module named 'no_such_module'"),
+        ("..up:CartPole-v1", "cannot be imported"),
+        (":CartPole-v1", "cannot be imported"),
+        ("a:b:c", "cannot be imported"),
+        ("os:NoSuchEnv-v1", "is not a registered environment"),
+        ("", "is not a registered environment"),
+        ("../CartPole-v1", "is not a registered environment"),
+        ('"; drop table trials; --', "is not a registered environment"),
+        ("\0\n{}%s", "is not a registered environment"),
+        ("é" * 5000, "is not a registered environment"),
+    ],
+    ids=lambda value: ascii(value)[:30],
+)
+def test_what_is_refused(env_id: str, says: str) -> None:
+    with pytest.raises(StudyFileError) as caught:
+        inspect_env(env_id)
+    message = str(caught.value)
+    assert message.startswith("task.env: ")
+    assert says in message
+    assert "\n" not in message
+
+
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        inspect_env("CartPole-v0")  # out of date, as Gymnasium would say
+        make_vector_env("CartPole-v0", 2).close()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kind"),
+    [
+        ("CartPole-v0", CartPoleVectorEnv),
+        ("CartPole-v1", CartPoleVectorEnv),
+        ("Acrobot-v1", SyncVectorEnv),
+        ("MountainCar-v0", SyncVectorEnv),
+    ],
+)
+def test_only_cartpole_is_stepped_as_one(env_id: str, kind: type) -> None:
+    env = make_vector_env(env_id, 3)
+    assert isinstance(env.unwrapped, kind)
+    assert reset(env, [1, 2, 3]).shape[0] == 3
+    env.close()
+
+
+def starts(env_id: str, seeds: list[int], policy: list[int], count: int) -> list[list[Any]]:
+    """Each copy's first `count` starts, when copy i always does action `policy[i]`."""
+    env = make_vector_env(env_id, len(seeds))
+    found: list[list[Any]] = [[row.tolist()] for row in reset(env, seeds)]
+    ended = np.zeros(len(seeds), np.bool_)
+    while min(len(starts) for starts in found) < count:
+        observations, rewards, terminated, truncated, _ = env.step(np.array(policy))
+        assert (rewards[ended] == 0).all()
+        for i in np.flatnonzero(ended):
+            found[i].append(observations[i].tolist())
+        ended = terminated | truncated
+    env.close()
+    return [starts[:count] for starts in found]
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "MountainCar-v0"])
+def test_where_a_copy_starts_over_depends_on_its_own_seed_only(env_id: str) -> None:
+    """Catches Gymnasium's CartPole drawing all starts from one generator, in order of the ends."""
+    both = starts(env_id, [5, 6], [0, 1], 6)
+    assert starts(env_id, [5, 9], [0, 0], 6)[0] == both[0]  # other neighbour, other ends
+    assert starts(env_id, [9, 6], [0, 1], 6)[1] == both[1]
+    assert starts(env_id, [5], [0], 6)[0] == both[0]
+    assert both[0] != both[1]
+    assert len({str(start) for start in both[0]}) == 6
+
+
+def test_the_vectorized_cartpole_starts_within_the_plain_ones_bounds() -> None:
+    drawn = np.array(starts("CartPole-v1", list(range(50)), [0, 1] * 25, 5))
+    assert abs(drawn).max() <= 0.05
+    assert drawn.std() == pytest.approx(0.1 / 12**0.5, rel=0.1)
+    plain, _ = CartPoleEnv().reset(seed=0)
+    assert abs(plain).max() <= 0.05
+
+
+def test_a_reset_starts_all_copies_anew() -> None:
+    env = make_vector_env("CartPole-v1", 3)
+    first = reset(env, [1, 2, 3])
+    for _ in range(15):
+        env.step(np.array([0, 1, 0]))
+    assert np.array_equal(reset(env, [1, 2, 3]), first)
+    assert np.array_equal(reset(env, [1, 4, 3])[[0, 2]], first[[0, 2]])

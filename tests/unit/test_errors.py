@@ -1,0 +1,81 @@
+"""Every error names its remedy and its exit code, and the codes are those of the help text."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+import cli.main
+import cli.pool
+from tuning import errors
+from tuning.errors import FleetError
+
+
+def every(base: type[FleetError]) -> list[type[FleetError]]:
+    return [base, *(below for each in base.__subclasses__() for below in every(each))]
+
+
+ERRORS = every(FleetError)[1:]
+
+
+def test_the_exit_codes_are_what_scripts_rely_on() -> None:
+    assert {error.__name__: error.exit_code for error in ERRORS if error.exit_code != 1} == {
+        "StudyFileError": 2,
+        "UsageError": 2,
+        "StudyMismatchError": 2,
+        "StudyNotFoundError": 2,
+        "VersionMismatchError": 2,
+        "SchemaNotReadyError": 3,
+        "StudyFailedError": 4,
+        "DatabaseUnavailableError": 5,
+        "ArtifactStoreError": 6,
+    }
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+def test_every_error_has_a_remedy_of_one_sentence(error: type[FleetError]) -> None:
+    remedy = error("something").remedy
+    assert remedy
+    assert "\n" not in remedy
+    assert remedy.endswith(".")
+    assert error.__doc__ != FleetError.__doc__
+
+
+def test_the_remedy_is_the_first_paragraph() -> None:
+    class LongError(FleetError):
+        """Do this.
+
+        Not that.
+        """
+
+    assert LongError("x").remedy == "Do this."
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+def test_an_error_ends_the_command_in_one_line(
+    error: type[FleetError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error("two\n  lines") from ValueError("hidden")
+
+    monkeypatch.setattr(cli.main, "app", fail)
+    monkeypatch.setattr(sys, "argv", ["trialfleet"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main.main()
+    assert ended.value.code == error.exit_code
+    assert capsys.readouterr().err == f"trialfleet: two lines. {error('').remedy}\n"
+
+
+def test_an_error_that_nobody_foresaw_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli.main, "app", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main.main()
+
+
+def test_all_errors_are_told_apart() -> None:
+    assert len({error.__doc__ for error in ERRORS}) == len(ERRORS)
+    assert issubclass(errors.LeaseLostError, FleetError)

@@ -1,0 +1,81 @@
+"""Every way this service can refuse or give up, each with its exit code and its remedy.
+
+A subclass's docstring tells the user what to do; the message says what was found.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FleetError(Exception):
+    """Something went wrong that Trialfleet knows how to explain."""
+
+    exit_code: ClassVar[int] = 1
+
+    @property
+    def remedy(self) -> str:
+        """What the user can do about it: the first paragraph of the subclass's docstring."""
+        return (type(self).__doc__ or "").strip().split("\n\n")[0]
+
+
+class StudyFileError(FleetError):
+    """Correct the named field of the study file and run the same command again."""
+
+    exit_code = 2
+
+
+class UsageError(FleetError):
+    """See the command's --help for what it takes."""
+
+    exit_code = 2
+
+
+class StudyMismatchError(FleetError):
+    """Give the changed study a new name, or restore the file it was created from."""
+
+    exit_code = 2
+
+
+class StudyNotFoundError(FleetError):
+    """Check the study's name with `trialfleet status`, or create it with `trialfleet run`."""
+
+    exit_code = 2
+
+
+class VersionMismatchError(FleetError):
+    """Install the version that created the study on this worker, or start a study with this one."""
+
+    exit_code = 2
+
+
+class SchemaNotReadyError(FleetError):
+    """Run `trialfleet migrate` once with the database owner's URL."""
+
+    exit_code = 3
+
+
+class StudyFailedError(FleetError):
+    """Read the reasons above, correct the study or its machines, and run it under a new name."""
+
+    exit_code = 4
+
+
+class DatabaseUnavailableError(FleetError):
+    """Check that PostgreSQL is up and that the database URL is right, then run the same command."""
+
+    exit_code = 5
+
+
+class LeaseLostError(FleetError):
+    """Nothing: another worker has the trial, and this one takes the next."""
+
+
+class ArtifactStoreError(FleetError):
+    """Give the artifact store space, rights or its server back; the workers then go on."""
+
+    exit_code = 6
+
+
+class BlobDamagedError(FleetError):
+    """Run the trial again: stored bytes are missing or are not the ones that were written."""

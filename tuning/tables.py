@@ -1,0 +1,144 @@
+"""Our own schema, `fleet`, as SQLAlchemy metadata. Optuna's tables stay in `public`.
+
+All times are the database's `now()`, with time zone. The foreign keys to Optuna's tables, and the
+triggers that make Optuna's own writes obey the fence, are in the migration.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Interval,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+SCHEMA = "fleet"
+# The migration that this code needs; a test holds it to the newest one.
+REVISION = "0001"
+
+metadata = MetaData(schema=SCHEMA)
+
+# One row per study file. `stage` is the study's whole life: search -> final -> done, or failed.
+studies = Table(
+    "studies",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("search_id", Integer, nullable=False, unique=True),  # Optuna's study of the search
+    Column("final_id", Integer, unique=True),  # Optuna's study NAME.final, once it exists
+    Column("stage", Text, nullable=False, server_default="search"),
+    Column("spec", Text, nullable=False),  # canonical JSON: what a worker needs to train
+    Column("digest", Text, nullable=False),
+    Column("version", Text, nullable=False),  # of the Trialfleet that created the study
+    Column("budget", Integer, nullable=False),  # trials that count
+    Column("max_failures", Integer, nullable=False),  # FAILs beyond this end the study
+    Column("max_attempts", Integer, nullable=False),  # lost attempts that make a trial FAIL
+    Column("artifacts", Text, nullable=False, server_default="database"),  # the store's URL
+    Column("result", JSONB),  # the final stage's outcome
+    Column("reason", Text),  # why it failed
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("ended_at", DateTime(timezone=True)),
+    CheckConstraint("stage IN ('search', 'final', 'done', 'failed')", name="studies_stage"),
+)
+
+# One row per run of a trial by a worker. The open one (not ended) is the trial's lease, and its
+# primary key the fence: an identity column only grows.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("fence", BigInteger, Identity(always=True), primary_key=True),
+    Column("trial_id", Integer, nullable=False),
+    Column(
+        "claim_id", Uuid, nullable=False, unique=True
+    ),  # made by the worker: claims repeat safely
+    Column("worker", Text, nullable=False),
+    Column("claimed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("lease", Interval, nullable=False),  # how far each extension reaches
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("ended_at", DateTime(timezone=True)),
+    Column("outcome", Text),
+    CheckConstraint(
+        "(ended_at IS NULL) = (outcome IS NULL) AND outcome IN ('finished', 'released', 'lost')",
+        name="attempts_outcome",
+    ),
+    # At most one lease per trial, whatever the code above it does.
+    Index("attempts_lease", "trial_id", unique=True, postgresql_where=text("ended_at IS NULL")),
+    Index("attempts_trial", "trial_id"),
+)
+
+# The learning curves: mean return of each agent at each evaluation.
+curves = Table(
+    "curves",
+    metadata,
+    Column("trial_id", Integer, primary_key=True),
+    Column("step", BigInteger, primary_key=True, autoincrement=False),
+    Column("returns", ARRAY(Double), nullable=False),  # [S]
+)
+
+# Where an interrupted trial goes on. One row per trial: the newest checkpoint that is safe.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("trial_id", Integer, primary_key=True, autoincrement=False),
+    Column("step", BigInteger, nullable=False),  # environment steps of each agent
+    Column("artifact", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+# Which coordinator leads a study; the others stand by until its lease runs out.
+leaders = Table(
+    "leaders",
+    metadata,
+    Column("study", Text, primary_key=True),
+    Column("coordinator", Text, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+)
+
+# Who is there, for people who watch. Nothing is decided from it.
+workers = Table(
+    "workers",
+    metadata,
+    Column("worker", Text, primary_key=True),
+    Column("study", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("trial_number", Integer),
+    Column("step", BigInteger),
+    Column("steps_per_second", Double),  # agent-steps
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("ended_at", DateTime(timezone=True)),
+)
+
+# The artifact store: a blob is its chunks, and exists once its own row does.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("blob_id", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),  # bytes
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+blob_chunks = Table(
+    "blob_chunks",
+    metadata,
+    Column("blob_id", Text, ForeignKey(blobs.c.blob_id, ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+)

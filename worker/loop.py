@@ -1,0 +1,234 @@
+"""A worker's life: claim -> train -> finish, until the study is done or a stop is asked for."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from tuning import leases, studies
+from tuning.blobs import open_store
+from tuning.errors import FleetError, LeaseLostError, VersionMismatchError
+from tuning.leases import Claim
+from tuning.postgres import REPLY_TIMEOUT, is_outage, lease_was_lost, set_reply_timeout
+from tuning.retry import patiently
+from tuning.settings import Settings
+from tuning.storage import Database
+from tuning.studies import Study
+from worker.heartbeat import Heartbeat
+from worker.objective import Attempt
+from worker.stop import Stop, StopRequested
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Stop and heartbeat as the one thing an attempt looks at."""
+
+    stop: Stop
+    heartbeat: Heartbeat
+
+    def check(self) -> None:
+        self.stop.check()
+        self.heartbeat.check()
+
+    def wait(self, seconds: float) -> None:
+        self.stop.wait(seconds)
+        self.heartbeat.check()
+
+    def resume(self, step: int) -> None:
+        self.heartbeat.resume(step)
+
+    def progress(self, step: int, *, agents: int) -> None:
+        self.heartbeat.progress(step, agents=agents)
+
+
+def versions() -> dict[str, str]:
+    """What a result may depend on: everything whose arithmetic is in it."""
+    packages = ("trialfleet", "torch", "numpy", "optuna", "gymnasium")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+class Worker:
+    """One process that pulls trials of one study.
+
+    Args:
+        database: Of this process alone.
+        study_name: An existing study.
+        settings: Lease, poll and patience.
+        stop: Looked at between two steps of the work.
+
+    Raises:
+        StudyNotFoundError: There is no such study.
+        VersionMismatchError: Another version created it.
+    """
+
+    def __init__(
+        self, database: Database, study_name: str, *, settings: Settings, stop: Stop
+    ) -> None:
+        study = studies.find(database, study_name)
+        self._versions = versions()
+        if study.version != self._versions["trialfleet"]:
+            raise VersionMismatchError(
+                f"study {study.name!r} was created by trialfleet {study.version}, "
+                f"this is {self._versions['trialfleet']}"
+            )
+        self._database = database
+        self._study = study
+        self._settings = settings
+        self._stop = stop
+        self._store = open_store(study.artifacts, database)
+        self._device = _device(settings.device)
+        # A stalled reply must not outlast the lease.
+        set_reply_timeout(min(REPLY_TIMEOUT, settings.lease_seconds / 2))
+        self.host = socket.gethostname()
+        # Host names and process ids come again, in containers above all; this does not.
+        self.name = f"{self.host}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._heartbeat = Heartbeat(
+            database,
+            identity={
+                "worker": self.name,
+                "study": study.name,
+                "host": self.host,
+                "pid": os.getpid(),
+                "version": study.version,
+            },
+            lease_seconds=settings.lease_seconds,
+        )
+
+    def run(self) -> Study:
+        """Work until the study has ended; how it ended.
+
+        Raises:
+            StopRequested: A stop was asked for; the trial at hand has been given back.
+            DatabaseUnavailableError: The database stayed away.
+        """
+        log.info("worker ready", worker=self.name, study=self._study.name, device=self._device)
+        self._patiently(self._heartbeat.beat)
+        self._heartbeat.start()
+        try:
+            while True:
+                self._stop.check()
+                asked = time.monotonic()
+                claim = self._claim()
+                if claim is not None:
+                    self._run(claim, asked=asked)
+                    continue
+                for lost in self._patiently(lambda: leases.reap(self._database, self._study.name)):
+                    log.warning("took back a lost trial", trial=lost.number, worker=lost.worker)
+                study = self._patiently(lambda: studies.find(self._database, self._study.name))
+                if study.ended:
+                    log.info("study ended", study=study.name, stage=study.stage)
+                    return study
+                self._stop.wait(self._settings.poll_seconds)
+        finally:
+            self._heartbeat.close()
+
+    def _claim(self) -> Claim | None:
+        claim_id = uuid4()  # made here, so that a repeated claim is the same claim
+        return self._patiently(
+            lambda: leases.claim(
+                self._database,
+                self._study.name,
+                worker=self.name,
+                claim_id=claim_id,
+                lease_seconds=self._settings.lease_seconds,
+            )
+        )
+
+    def _run(self, claim: Claim, *, asked: float) -> None:
+        bound = log.bind(trial=claim.number, stage=claim.stage)
+        bound.info("claimed", attempt=claim.attempt)
+        watch = _Watch(self._stop, self._heartbeat)
+        self._database.fence = claim.fence
+        self._heartbeat.hold(claim, since=asked)
+        try:
+            try:
+                outcome = Attempt(
+                    self._database,
+                    self._store,
+                    self._study,
+                    claim,
+                    watch=watch,
+                    device=self._device,
+                    settings=self._settings,
+                ).run()
+            except (StopRequested, FleetError):
+                raise
+            except Exception as exc:
+                if lease_was_lost(exc):
+                    raise LeaseLostError(f"trial {claim.number} is another worker's") from exc
+                if is_outage(exc):
+                    raise
+                reason = _reason(exc)
+                bound.warning("trial failed", reason=reason)
+                self._finish(claim, "FAIL", None, {"reason": reason})
+            else:
+                self._finish(claim, outcome.state, outcome.value, outcome.attributes)
+                bound.info("finished", state=outcome.state, value=round(outcome.value, 2))
+        except LeaseLostError:
+            # Losing a race is normal: whoever has the trial now will finish it.
+            bound.info("lease lost, dropped the trial")
+        except (StopRequested, FleetError):
+            # A stop, or something that is wrong with this worker and not with the trial.
+            with suppress(SQLAlchemyError):
+                leases.release(self._database, claim)
+                bound.info("released")
+            raise
+        finally:
+            self._heartbeat.drop()
+            self._database.fence = None
+
+    def _finish(
+        self, claim: Claim, state: Any, value: float | None, attributes: dict[str, Any]
+    ) -> None:
+        provenance = {
+            "worker": self.name,
+            "host": self.host,
+            "device": self._device,
+            "digest": self._study.digest,
+            "versions": self._versions,
+        }
+        self._patiently(
+            lambda: leases.finish(
+                self._database,
+                claim,
+                state=state,
+                value=value,
+                attributes={**attributes, **provenance},
+            )
+        )
+
+    def _patiently(self, operation: Callable[[], T]) -> T:
+        return patiently(operation, patience=self._settings.outage_patience, pause=self._stop.wait)
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return wanted
+
+
+def _reason(exc: BaseException) -> str:
+    """What failed and where, in one line that is fit for a table."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    message = " ".join(str(exc).split())[:300]
+    return f"{type(exc).__name__}: {message}{where}"

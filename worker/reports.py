@@ -1,0 +1,59 @@
+"""Evaluations on their way to the database, and the pruner's word on them."""
+
+from __future__ import annotations
+
+import optuna
+import structlog
+
+from tuning import curves
+from tuning.postgres import is_outage
+from tuning.storage import Database
+from worker.dqn.train import Evaluation
+
+log = structlog.get_logger()
+
+
+class Reports:
+    """Evaluations that wait, in order, until the database takes them.
+
+    Args:
+        database: Carries the trial's fence.
+        trial: Optuna's live trial.
+    """
+
+    def __init__(self, database: Database, trial: optuna.Trial) -> None:
+        self._database, self._trial = database, trial
+        self._waiting: list[Evaluation] = []
+
+    def add(self, evaluation: Evaluation) -> None:
+        """Take an evaluation to report."""
+        self._waiting.append(evaluation)
+
+    def flush(self) -> None:
+        """Write what waits, oldest first. Repeating it after a lost reply changes nothing."""
+        while self._waiting:
+            evaluation = self._waiting[0]
+            means = evaluation.returns.mean(axis=1)  # [S]
+            self._trial.report(float(means.mean()), evaluation.step)
+            curves.write(self._database, self._trial._trial_id, evaluation.step, means.tolist())
+            self._waiting.pop(0)
+
+    def try_to_flush(self) -> bool:
+        """Whether everything is written; an outage is no error here."""
+        try:
+            self.flush()
+        except Exception as exc:
+            if not is_outage(exc):
+                raise
+            log.warning("database away, training on", trial=self._trial.number)
+            return False
+        return True
+
+    def pruned(self) -> bool:
+        """Whether the pruner ends the trial; never while the database is away."""
+        try:
+            return self._trial.should_prune()
+        except Exception as exc:
+            if not is_outage(exc):
+                raise
+            return False

@@ -1,0 +1,66 @@
+"""SIGTERM and SIGINT as an event that the worker looks at between two steps of its work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+
+
+class StopRequested(Exception):  # noqa: N818 - it is a request, not an error
+    """The worker was asked to stop; the trial at hand is to be given back."""
+
+
+class Stop:
+    """Whether this process was asked to stop.
+
+    Args:
+        with_parent: Take the parent's death as a request, too.
+    """
+
+    def __init__(self, *, with_parent: bool = False) -> None:
+        self._event = threading.Event()
+        self._parent = os.getppid() if with_parent else None
+        self.signal = signal.SIGTERM
+
+    def install(self) -> None:
+        """Listen to SIGTERM and SIGINT; a second signal ends the process at once."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._event.is_set():
+            os._exit(128 + number)
+        self.signal = signal.Signals(number)
+        self._event.set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether to stop."""
+        if self._parent is not None and os.getppid() != self._parent:
+            self._event.set()
+        return self._event.is_set()
+
+    @property
+    def exit_code(self) -> int:
+        """What a process ended by this request exits with: 143 for SIGTERM, 130 for SIGINT."""
+        return 128 + self.signal
+
+    def check(self) -> None:
+        """Return if nobody asked.
+
+        Raises:
+            StopRequested: Somebody did.
+        """
+        if self.asked:
+            raise StopRequested
+
+    def wait(self, seconds: float) -> None:
+        """Pause for `seconds`, less if asked to stop meanwhile.
+
+        Raises:
+            StopRequested: Somebody asked.
+        """
+        self._event.wait(seconds)
+        self.check()
