@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
 
 CHUNK = 1 << 20  # bytes; well under PostgreSQL's limits, large enough to be few
+_LONGEST_NAME = 200  # bytes; a file system takes 255, and a file that is being written a suffix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,29 @@ def get(store: ArtifactStore, stored: Stored) -> bytes:
     if hashlib.sha256(data).hexdigest() != stored.sha256:
         raise BlobDamagedError(f"artifact {stored.artifact!r} does not match its SHA-256")
     return data
+
+
+def remove(store: ArtifactStore, artifact: str) -> None:
+    """Remove a blob; nothing happens if there is none.
+
+    Raises:
+        ArtifactStoreError: The store is read-only or away.
+    """
+    with _store_errors():
+        store.remove(artifact)
+
+
+def plain_name(artifact: str) -> str:
+    """The name itself, if every store can keep it to the letter and none would take it for a path.
+
+    Raises:
+        ArtifactNotFound: It is no such name, so nothing can be stored under it.
+    """
+    # Printable: no control character, no mark of writing direction, no lone surrogate.
+    plain = artifact.isprintable() and artifact[:1] != "." and not {"/", "\\"} & set(artifact)
+    if not plain or not 0 < len(artifact.encode()) <= _LONGEST_NAME:
+        raise ArtifactNotFound(f"{artifact[:_LONGEST_NAME]!r} is not the name of an artifact")
+    return artifact
 
 
 def open_store(url: str, database: Database) -> ArtifactStore:
@@ -113,6 +137,7 @@ class DatabaseStore:
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         """Store everything `content_body` has, all or nothing."""
+        plain_name(artifact_id)
         size, position = 0, 0
         with self._database.transaction() as connection:
             connection.execute(WRITE_BLOB, {"blob_id": artifact_id})
@@ -125,6 +150,7 @@ class DatabaseStore:
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
         """What is stored under `artifact_id`, or ArtifactNotFound."""
+        plain_name(artifact_id)
         with self._database.transaction() as connection:
             if connection.scalar(READ_BLOB, {"blob_id": artifact_id}) is None:
                 raise ArtifactNotFound(f"no artifact {artifact_id!r}")
@@ -133,6 +159,7 @@ class DatabaseStore:
 
     def remove(self, artifact_id: str) -> None:
         """Remove it; nothing happens if there is none."""
+        plain_name(artifact_id)
         with self._database.transaction() as connection:
             connection.execute(REMOVE, {"blob_id": artifact_id})
 
@@ -144,10 +171,7 @@ class FileStore:
         self._folder = folder
 
     def _path(self, artifact_id: str) -> Path:
-        # One plain name: whatever an id holds, no path leaves the folder.
-        if not artifact_id or artifact_id.startswith(".") or {"/", "\\", "\0"} & set(artifact_id):
-            raise ArtifactNotFound(f"{artifact_id!r} is not the name of an artifact")
-        return self._folder / artifact_id
+        return self._folder / plain_name(artifact_id)
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         """Store everything `content_body` has, all or nothing, safe from a crash of the machine."""
@@ -182,34 +206,12 @@ class FileStore:
         self._path(artifact_id).unlink(missing_ok=True)
 
 
-class PrefixedStore:
-    """Another store, all of whose names begin with a prefix."""
-
-    def __init__(self, store: ArtifactStore, prefix: str) -> None:
-        self._store, self._prefix = store, prefix
-
-    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Write it there."""
-        self._store.write(self._prefix + artifact_id, content_body)
-
-    def open_reader(self, artifact_id: str) -> BinaryIO:
-        """Read it there."""
-        return self._store.open_reader(self._prefix + artifact_id)
-
-    def remove(self, artifact_id: str) -> None:
-        """Remove it there."""
-        self._store.remove(self._prefix + artifact_id)
-
-
 def _s3_store(bucket: str, prefix: str) -> ArtifactStore:
     try:
-        import boto3
-        from optuna.artifacts import Boto3ArtifactStore
+        from tuning.s3 import S3Store
     except ImportError as exc:
         raise UsageError("TRIALFLEET_ARTIFACTS: s3:// needs trialfleet[s3] installed") from exc
-    # Credentials, region and endpoint come from boto3's own environment (AWS_*).
-    store = Boto3ArtifactStore(bucket, boto3.client("s3"))
-    return PrefixedStore(store, f"{prefix}/") if prefix else store
+    return S3Store(bucket, prefix)
 
 
 @contextmanager
@@ -221,6 +223,6 @@ def _store_errors() -> Iterator[None]:
         raise ArtifactStoreError(f"the artifact store failed: {exc}") from exc
     except Exception as exc:
         # boto3 is optional, so its errors are known by where they come from.
-        if type(exc).__module__.partition(".")[0] not in ("botocore", "boto3", "s3transfer"):
+        if type(exc).__module__.partition(".")[0] != "botocore":
             raise
         raise ArtifactStoreError(f"the artifact store failed: {exc}") from exc

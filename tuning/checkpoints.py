@@ -79,5 +79,5 @@ def sweep(database: Database, store: ArtifactStore, study: str) -> None:
 
 def _remove(store: ArtifactStore, artifact: str) -> None:
     # A leftover costs space and nothing else.
-    with suppress(ArtifactStoreError, OSError):
-        store.remove(artifact)
+    with suppress(ArtifactStoreError):
+        blobs.remove(store, artifact)

@@ -22,12 +22,17 @@ from tuning.storage import Database
 SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7]
 
 
-@pytest.fixture(params=["database", "file"])
+@pytest.fixture(params=["database", "file", "s3", "s3-prefix"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     if request.param == "file":
         # A folder that is not there yet, with characters that a URL has to escape.
-        return open_store((tmp_path / "a folder" / "100%").as_uri(), None)  # type: ignore[arg-type]
-    return open_store("database", request.getfixturevalue("database"))
+        url = (tmp_path / "a folder" / "100%").as_uri()
+    elif request.param == "database":
+        return open_store("database", request.getfixturevalue("database"))
+    else:
+        bucket = request.getfixturevalue("s3").new_bucket()
+        url = f"s3://{bucket}" + ("/some/prefix/" if request.param == "s3-prefix" else "")
+    return open_store(url, None)  # type: ignore[arg-type]  # only the database's needs one
 
 
 def read(store: ArtifactStore, artifact: str) -> bytes:
@@ -155,21 +160,59 @@ def test_a_store_that_is_full_or_read_only_is_ours_to_tell(tmp_path: Path) -> No
         blobs.put(FileStore(tmp_path / "file"), "model", b"1")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../model", "/etc/passwd", "a/b", "a\\b", "a\0b"])
-def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
-    store = FileStore(tmp_path / "store")
-    with pytest.raises(ArtifactNotFound):
+NO_NAMES = [
+    *("", ".", "..", "../model", "/etc/passwd", "a/b", "a\\b", "a\0b"),
+    *("line\nbreak", "\x1b[31m", "right \u202e left", "m" * 600, "ü" * 101, "\ud800"),
+]
+
+
+@pytest.mark.parametrize("name", NO_NAMES, ids=[ascii(name)[:20] for name in NO_NAMES])
+def test_what_is_no_plain_name_is_refused(store: ArtifactStore, name: str) -> None:
+    with pytest.raises(ArtifactNotFound, match="is not the name of an artifact"):
         store.write(name, io.BytesIO(b"1"))
-    with pytest.raises(ArtifactNotFound):
+    with pytest.raises(ArtifactNotFound, match="is not the name of an artifact"):
         store.open_reader(name)
-    with pytest.raises(ArtifactNotFound):
+    with pytest.raises(ArtifactNotFound, match="is not the name of an artifact"):
         store.remove(name)
+
+
+@pytest.mark.parametrize("name", ["..", "../model", "/etc/passwd", "a/b"])
+def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ArtifactNotFound):
+        FileStore(tmp_path / "store").write(name, io.BytesIO(b"1"))
     assert list(tmp_path.rglob("*")) == []
+
+
+# What a shell, SQL, a URL or a terminal would stumble over, and two names that only look equal.
+NAMES = [
+    "'; DROP TABLE fleet.blobs; --",
+    '"quoted" $(id) `id` %s %(x)s {0}',
+    "<script>alert(1)</script>".replace("/", "|"),
+    "caf\u00e9",
+    "cafe\u0301",
+    "100% a+b?c=d&e#f",
+    "~",
+    "m" * 200,
+]
+
+
+def test_hostile_names_are_kept_to_the_letter(store: ArtifactStore) -> None:
+    stored = [blobs.put(store, name, name.encode()) for name in NAMES]
+    assert [blobs.get(store, each) for each in stored] == [name.encode() for name in NAMES]
+    for name in NAMES[1:]:
+        store.remove(name)
+    assert blobs.get(store, stored[0]) == NAMES[0].encode()
+    for each in stored[1:]:
+        with pytest.raises(BlobDamagedError, match="not in the store"):
+            blobs.get(store, each)
 
 
 @pytest.mark.parametrize(
     "url",
-    ["", "Database", "file://host/folder", "file:folder", "s3://", "/folder", "gs://b"],
+    [
+        *("", "Database", "file://host/folder", "file:folder", "s3://", "/folder", "gs://b"),
+        *("s3://a bucket", "s3://user:secret@bucket", "s3://-/x", "s3://b"),
+    ],
 )
 def test_what_is_no_store_is_refused(database: Database, url: str) -> None:
     with pytest.raises(UsageError, match="TRIALFLEET_ARTIFACTS"):
