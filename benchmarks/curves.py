@@ -1,0 +1,294 @@
+"""Is our DQN the same learner as Stable-Baselines3's? Their learning curves, side by side.
+
+python -m benchmarks.curves --setting light
+
+Both train on CartPole-v1 with the same settings, each seed by itself, and every network, theirs
+too, plays the same number of greedy episodes on fresh environments after the same number of steps.
+The curves are kept in benchmarks/results/, one file for each learner; `--train` says whose are made
+anew, and `--from-csv` only compares what lies there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.dqn_speed import SETTINGS
+from benchmarks.intervals import Interval, bootstrap_interval, interquartile_mean
+from worker.dqn.evaluate import evaluate
+from worker.dqn.network import load_network
+from worker.dqn.params import Params
+from worker.dqn.train import Evaluation, Training
+
+ENV = "CartPole-v1"
+LEARNERS = ("ours", "sb3")
+RESULTS = Path(__file__).parent / "results"
+_AGENTS = 10  # of ours, trained as one program: no process is given more
+
+Curve = dict[int, float]  # environment step -> mean return of the greedy episodes
+Curves = dict[int, Curve]  # by seed
+
+
+def main() -> int:
+    """Train what is asked for, and compare; the exit code is 1 if intervals lie apart."""
+    options = _parse()
+    if not options.from_csv:
+        _train(options)
+    curves = {who: read(path(options.results, options.setting, who)) for who in LEARNERS}
+    rows = compare(curves["ours"], curves["sb3"])
+    print(table(rows))
+    if options.plot is not None:
+        _plot(curves, options.plot)
+    first_quarter = max(step for step, *_ in rows) / 4
+    apart = [step for step, ours, sb3 in rows if step > first_quarter and not ours.meets(sb3)]
+    if apart:
+        print(f"apart after the first quarter: at {', '.join(f'{step:,}' for step in apart)} steps")
+    return 1 if apart else 0
+
+
+class Summary:
+    """One learner at one evaluation.
+
+    Args:
+        returns: `[N]`, the mean return of each seed's network.
+    """
+
+    def __init__(self, returns: NDArray[np.float64]) -> None:
+        self.mean = float(returns.mean())
+        self.iqm = float(interquartile_mean(returns))
+        self.interval: Interval = bootstrap_interval(returns)
+
+    def meets(self, other: Summary) -> bool:
+        """Whether the two intervals overlap."""
+        return self.interval.overlaps(other.interval)
+
+
+def compare(ours: Curves, sb3: Curves) -> list[tuple[int, Summary, Summary]]:
+    """Both learners at each step at which both were evaluated."""
+    every = [set(curve) for curves in (ours, sb3) for curve in curves.values()]
+    return [
+        (step, _summary(ours, step), _summary(sb3, step))
+        for step in sorted(set.intersection(*every))
+    ]
+
+
+def _summary(curves: Curves, step: int) -> Summary:
+    return Summary(np.array([curve[step] for curve in curves.values()]))
+
+
+def table(rows: Iterable[tuple[int, Summary, Summary]]) -> str:
+    """A line for each evaluation."""
+    half = f"{'mean':>6} {'IQM':>6} {'95% interval':>16}"
+    lines = [f"{'':>7} | {'ours':^30} | {'SB3':^30} |", f"{'step':>7} | {half} | {half} | overlap"]
+    for step, ours, sb3 in rows:
+        cells = [
+            f"{each.mean:6.1f} {each.iqm:6.1f} {each.interval.low:7.1f} …{each.interval.high:7.1f}"
+            for each in (ours, sb3)
+        ]
+        lines.append(f"{step:7,} | {' | '.join(cells)} | {'yes' if ours.meets(sb3) else 'NO'}")
+    return "\n".join(lines)
+
+
+def train_ours(
+    params: Params, *, steps: int, every: int, episodes: int, seeds: list[int]
+) -> Curves:
+    """Train all of `seeds` as one program."""
+    torch.set_num_threads(1)
+    training = Training(
+        ENV,
+        params,
+        seeds,
+        train_steps=steps,
+        eval_every=every,
+        eval_episodes=episodes,
+        score_episodes=episodes,
+        keep="last",
+    )
+    curves: Curves = {seed: {} for seed in seeds}
+    for event in training.run():
+        if isinstance(event, Evaluation):
+            for seed, mean in zip(seeds, event.returns.mean(axis=1), strict=True):
+                curves[seed][event.step] = float(mean)
+    return curves
+
+
+def train_sb3(params: Params, *, steps: int, every: int, episodes: int, seeds: list[int]) -> Curves:
+    """Train one seed after the other."""
+    from stable_baselines3 import DQN
+
+    torch.set_num_threads(1)
+    curves: Curves = {}
+    for seed in seeds:
+        model: Any = DQN(
+            "MlpPolicy",
+            ENV,
+            learning_rate=params.learning_rate,
+            gamma=params.gamma,
+            batch_size=params.batch_size,
+            buffer_size=params.buffer_size,
+            learning_starts=params.learning_starts,
+            train_freq=params.train_freq,
+            gradient_steps=params.gradient_steps,
+            target_update_interval=params.target_update_interval,
+            tau=params.tau,
+            exploration_initial_eps=params.exploration_initial_eps,
+            exploration_fraction=params.exploration_fraction,
+            exploration_final_eps=params.exploration_final_eps,
+            max_grad_norm=params.max_grad_norm,
+            policy_kwargs={"net_arch": list(params.net_arch)},
+            seed=seed,
+            device="cpu",
+        )
+        curve = curves[seed] = Curve()
+        evaluate_now = partial(_evaluate_sb3, model, seed, episodes)
+
+        def step_done(*_: object, model: Any = model, curve: Curve = curve) -> bool:
+            # SB3 calls back before a step's update, and from there to the next step's callback
+            # its network does not change: that is when the step before can be looked at.
+            before = model.num_timesteps - 1
+            if before and before % every == 0:
+                curve[before] = evaluate_now()  # noqa: B023 - called while this seed is trained
+            return True
+
+        model.learn(steps, callback=step_done)
+        if steps not in curve:
+            curve[steps] = evaluate_now()
+    return curves
+
+
+def _evaluate_sb3(model: Any, seed: int, episodes: int) -> float:
+    stream = np.random.SeedSequence((seed, model.num_timesteps))
+    network = load_network(sb3_arrays(model.q_net))
+    return float(evaluate(network, ENV, [stream], episodes).returns.mean())
+
+
+def sb3_arrays(q_net: Any) -> dict[str, NDArray[np.float32]]:
+    """SB3's network as `load_network` takes it: a Linear keeps its weight transposed."""
+    linear = [layer for layer in q_net.q_net if isinstance(layer, torch.nn.Linear)]
+    arrays = {}
+    for n, layer in enumerate(linear):
+        arrays[f"q.{n}.weight"] = layer.weight.detach().numpy().T.copy()
+        arrays[f"q.{n}.bias"] = layer.bias.detach().numpy().copy()
+    return arrays
+
+
+def path(folder: Path, setting: str, who: str) -> Path:
+    """Where a learner's curves lie."""
+    return folder / f"curves-{setting}-{who}.csv"
+
+
+def write(file: Path, curves: Curves) -> None:
+    """Keep a learner's curves."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(("seed", "step", "mean_return"))
+        for seed, curve in sorted(curves.items()):
+            writer.writerows((seed, step, f"{mean:.2f}") for step, mean in sorted(curve.items()))
+
+
+def read(file: Path) -> Curves:
+    """What `write` kept."""
+    curves: Curves = {}
+    with file.open(newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            curves.setdefault(int(row["seed"]), {})[int(row["step"])] = float(row["mean_return"])
+    return curves
+
+
+def _train(options: argparse.Namespace) -> None:
+    steps, params = SETTINGS[options.setting]
+    # SB3 has no double DQN, and no other loss than huber.
+    params = replace(params, double_q=False, loss="huber")
+    steps = options.steps or steps
+    seeds = list(range(options.seeds))
+    sizes = {"steps": steps, "every": steps // options.evaluations, "episodes": options.episodes}
+    trainers: dict[str, tuple[Callable[..., Curves], int]] = {
+        "ours": (train_ours, _AGENTS),
+        "sb3": (train_sb3, 1),
+    }
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+        for who in options.train:
+            train, size = trainers[who]
+            parts = [seeds[n : n + size] for n in range(0, len(seeds), size)]
+            job = partial(_call, train, params, sizes)
+            curves: Curves = {}
+            for part in _progress(who, len(seeds), pool.map(job, parts)):
+                curves |= part
+            write(path(options.results, options.setting, who), curves)
+
+
+def _call(train: Callable[..., Curves], params: Params, sizes: Any, seeds: list[int]) -> Curves:
+    return train(params, seeds=seeds, **sizes)
+
+
+def _progress(who: str, total: int, parts: Iterable[Curves]) -> Iterator[Curves]:
+    done = 0
+    for part in parts:
+        done += len(part)
+        print(f"{who}: {done} of {total} seeds", file=sys.stderr, flush=True)
+        yield part
+
+
+def _plot(curves: dict[str, Curves], file: Path) -> None:
+    """Draw the interquartile means and their intervals, where matplotlib is installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("no plot: matplotlib is not installed", file=sys.stderr)
+        return
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel="environment steps", ylabel="return, interquartile mean over seeds")
+    rows = compare(curves["ours"], curves["sb3"])
+    steps = [step for step, *_ in rows]
+    learners = {"Trialfleet": [row[1] for row in rows], "Stable-Baselines3": [r[2] for r in rows]}
+    for name, each in learners.items():
+        axes.plot(steps, [summary.iqm for summary in each], label=name)
+        lows, highs = zip(*(summary.interval for summary in each), strict=True)
+        axes.fill_between(steps, lows, highs, alpha=0.25)
+    axes.legend(loc="lower right")
+    figure.savefig(file)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.curves",
+        description="Learning curves of our DQN and SB3's on CartPole-v1 with the same settings.",
+        epilog="example: python -m benchmarks.curves --setting light --seeds 10 --jobs 2",
+    )
+    add = parser.add_argument
+    add("--setting", choices=SETTINGS, default="light", help="(default: %(default)s)")
+    add("--seeds", type=int, default=10, help="of each learner (default: %(default)s)")
+    add("--steps", type=int, help="of each agent (default: the setting's own)")
+    add("--evaluations", type=int, default=10, help="over these steps (default: %(default)s)")
+    add("--episodes", type=int, default=20, help="in an evaluation (default: %(default)s)")
+    add("--train", nargs="+", choices=LEARNERS, default=LEARNERS, help="(default: both)")
+    add("--from-csv", action="store_true", help="train nothing, compare what was kept")
+    add("--jobs", type=int, default=1, help="processes (default: %(default)s)")
+    add("--results", type=Path, default=RESULTS, help="folder of the CSVs (default: %(default)s)")
+    add("--plot", type=Path, metavar="PNG", help="draw the curves, if matplotlib is installed")
+    options = parser.parse_args()
+    steps = options.steps or SETTINGS[options.setting][0]
+    if min(options.seeds, options.evaluations, options.episodes, options.jobs) < 1:
+        parser.error("--seeds, --evaluations, --episodes and --jobs must be at least 1")
+    if steps % options.evaluations:
+        parser.error(f"--evaluations must divide the {steps} steps")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
