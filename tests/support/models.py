@@ -16,7 +16,7 @@ def saved_agent(folder: Path, *, env: str = "CartPole-v1", observations: int = 4
     """Its two files: `observations` in, one hidden layer, two actions, and all of it zero."""
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for layer, (inputs, outputs) in enumerate(pairwise([observations, 8, 2])):
-        arrays[f"q.{layer}.weight"] = np.zeros((inputs, outputs), np.float32)
+        arrays[f"q.{layer}.weight"] = np.zeros((outputs, inputs), np.float32)
         arrays[f"q.{layer}.bias"] = np.zeros(outputs, np.float32)
     path = folder / "agent.safetensors"
     seal(path, save(arrays), env=env)

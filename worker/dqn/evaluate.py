@@ -70,7 +70,6 @@ def play(
     return Episodes(returns.reshape(shape), lengths.reshape(shape))
 
 
-@torch.no_grad()
 def _greedy(network: StackedNetwork, observations: NDArray[np.floating]) -> NDArray[np.int64]:
     """Return the actions [S, E] of highest value for `observations` [S, E, O]."""
     inputs = torch.as_tensor(observations, dtype=torch.float32, device=network.flat.device)

@@ -10,11 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+
+class Layer(NamedTuple):
+    """One layer of all S networks, as views into their flat storage."""
+
+    weight: Tensor  # [S, out, in], as torch.nn.Linear has it
+    bias: Tensor  # [S, out, 1]
 
 
 class StackedNetwork:
@@ -26,37 +34,24 @@ class StackedNetwork:
         """Lay out `stack` networks of widths `sizes` (observation, hidden …, actions), all zero."""
         self.sizes = tuple(sizes)
         self.stack = stack
-        self._widths = [n for i, o in pairwise(sizes) for n in (i * o, o)]
+        self._widths = [n for i, o in pairwise(sizes) for n in (o * i, o)]
         self.flat = torch.zeros(stack, sum(self._widths), device=device)  # [S, P]
         parts = iter(torch.split(self.flat, self._widths, dim=1))
-        # Leaves of their own, so that autograd.grad differentiates by layer and never by `flat`.
         self.layers = [
-            (
-                next(parts).view(stack, i, o).detach().requires_grad_(),  # [S, i, o]
-                next(parts).unsqueeze(1).detach().requires_grad_(),  # [S, 1, o]
-            )
+            Layer(weight=next(parts).view(stack, o, i), bias=next(parts).unsqueeze(2))
             for i, o in pairwise(sizes)
         ]
 
     def __call__(self, observations: Tensor) -> Tensor:
-        """Return the action values [S, B, A] of `observations` [S, B, O]."""
+        """Return the action values [S, B, A] of `observations` [S, B, O], to act on.
+
+        `worker.dqn.backprop` has the pass to learn from.
+        """
         hidden = observations
         for weight, bias in self.layers[:-1]:
-            hidden = torch.relu_(torch.baddbmm(bias, hidden, weight))  # [S, B, H]
+            hidden = torch.baddbmm(bias.mT, hidden, weight.mT).relu_()  # [S, B, H]
         weight, bias = self.layers[-1]
-        return torch.baddbmm(bias, hidden, weight)  # [S, B, A]
-
-    def gradient(self, losses: Tensor, out: Tensor) -> None:
-        """Write the gradient of each agent's own loss (`losses` [S]) to `out` [S, P].
-
-        A sum keeps the agents apart: no parameter of one appears in the loss of another.
-
-        Autograd rather than a backward pass by hand: that one measured within 10% for two layers
-        of 120 or more units, and would have to be right a second time for every new loss.
-        """
-        leaves = [parameter for layer in self.layers for parameter in layer]
-        gradients = torch.autograd.grad(losses.sum(), leaves)
-        torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=out)
+        return torch.baddbmm(bias.mT, hidden, weight.mT)  # [S, B, A]
 
     def initialize(self, generators: Sequence[np.random.Generator]) -> None:
         """Draw the parameters of agent i from `generators[i]`.
@@ -70,11 +65,11 @@ class StackedNetwork:
             row.copy_(torch.from_numpy(rng.uniform(-bound, bound)))
 
     def named_arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Return copies by name: `q.0.weight` [S, in, out], `q.0.bias` [S, out], `q.1.weight` …."""
+        """Return copies by name: `q.0.weight` [S, out, in], `q.0.bias` [S, out], `q.1.weight` …."""
         arrays = {}
         for n, (weight, bias) in enumerate(self.layers):
-            arrays[f"q.{n}.weight"] = weight.detach().cpu().numpy().copy()
-            arrays[f"q.{n}.bias"] = bias.detach().squeeze(1).cpu().numpy().copy()
+            arrays[f"q.{n}.weight"] = weight.cpu().numpy().copy()
+            arrays[f"q.{n}.bias"] = bias.squeeze(2).cpu().numpy().copy()
         return arrays
 
 
@@ -99,13 +94,12 @@ def load_network(
     if layers[0][0].ndim == 2:
         layers = [(weight[None], bias[None]) for weight, bias in layers]
     shapes = [(*weight.shape, *bias.shape) for weight, bias in layers]
-    stack, *sizes = layers[0][0].shape[:2]
-    sizes += [weight.shape[-1] for weight, _ in layers]
-    if shapes != [(stack, i, o, stack, o) for i, o in pairwise(sizes)]:
+    stack, *sizes = layers[0][0].shape[::2]
+    sizes += [width for weight, _ in layers for width in weight.shape[1:2]]
+    if shapes != [(stack, o, i, stack, o) for i, o in pairwise(sizes)]:
         raise ValueError(f"layers of these shapes do not fit each other: {shapes}")
     network = StackedNetwork(sizes, stack, device)
-    with torch.no_grad():
-        for (weight, bias), (w, b) in zip(network.layers, layers, strict=True):
-            weight.copy_(torch.from_numpy(w))
-            bias.copy_(torch.from_numpy(b).unsqueeze(1))
+    for (weight, bias), (w, b) in zip(network.layers, layers, strict=True):
+        weight.copy_(torch.from_numpy(w))
+        bias.copy_(torch.from_numpy(b).unsqueeze(2))
     return network

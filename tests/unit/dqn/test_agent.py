@@ -60,7 +60,7 @@ class PlainDqn:
         for i, o in pairwise((O, *self.params.net_arch, A)):
             linear = nn.Linear(i, o)
             with torch.no_grad():
-                linear.weight.copy_(flat[at : at + i * o].view(i, o).T)
+                linear.weight.copy_(flat[at : at + i * o].view(o, i))
                 linear.bias.copy_(flat[at + i * o : at + i * o + o])
             at += i * o + o
             layers += [linear, nn.ReLU()]
@@ -88,7 +88,7 @@ class PlainDqn:
         parts = []
         for linear in self.online:
             if isinstance(linear, nn.Linear):
-                parts += [linear.weight.detach().T.flatten(), linear.bias.detach()]
+                parts += [linear.weight.detach().flatten(), linear.bias.detach()]
         return torch.cat(parts)
 
 
@@ -135,6 +135,17 @@ def test_an_agents_update_does_not_depend_on_another_agents_batch() -> None:
         assert torch.equal(first.target.flat[i], second.target.flat[i]) is same
         assert (first.loss_sum[i] == second.loss_sum[i]).item() is same
     assert not second.online.flat[1].isfinite().all()
+
+
+def test_adams_steps_are_those_of_torch_to_the_bit() -> None:
+    stacked = agents(PARAMS)
+    flat = stacked.online.flat.clone()
+    adam = torch.optim.Adam([flat], lr=PARAMS.learning_rate, eps=1e-8, fused=True)
+    for batch in batches(5):
+        stacked.update(batch)
+        flat.grad = stacked._gradient.clone()
+        adam.step()
+        assert torch.equal(stacked.online.flat, flat)
 
 
 @pytest.mark.parametrize("tau", [1.0, 0.25])
@@ -196,8 +207,7 @@ def test_adams_averages_never_linger_among_the_subnormals() -> None:
     """They would slow every later update down several times."""
     stacked = agents(replace(PARAMS, net_arch=(64,)))
     for parameter in stacked.online.layers[0]:
-        with torch.no_grad():
-            parameter[..., :32] = -parameter[..., :32].abs()
+        parameter[:, :32] = -parameter[:, :32].abs()
     (batch,) = batches(1)
     positive = batch._replace(s_tm1=batch.s_tm1.abs(), s_t=batch.s_t.abs())
     stacked.update(batch)  # every unit gets a gradient once, and half of them never again

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from worker.dqn.backprop import Backprop
 from worker.dqn.network import StackedNetwork, load_network
 
 SIZES = (4, 24, 12, 3)
@@ -25,10 +26,10 @@ def plain(network: StackedNetwork, agent: int) -> nn.Sequential:
     """Agent `agent`'s network out of torch.nn."""
     layers: list[nn.Module] = []
     for weight, bias in network.layers:
-        linear = nn.Linear(weight.shape[1], weight.shape[2])
+        linear = nn.Linear(weight.shape[2], weight.shape[1])
         with torch.no_grad():
-            linear.weight.copy_(weight[agent].T)
-            linear.bias.copy_(bias[agent, 0])
+            linear.weight.copy_(weight[agent])
+            linear.bias.copy_(bias[agent, :, 0])
         layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -46,19 +47,29 @@ def test_values_are_those_of_separate_networks() -> None:
         torch.testing.assert_close(found[i], plain(network, i)(inputs[i]))
 
 
+def test_values_to_learn_from_are_those_to_act_on() -> None:
+    network, inputs = stacked(), observations()
+    passes = Backprop(SIZES, STACK, 7, "cpu")
+    for keep in (True, False, True):
+        torch.testing.assert_close(passes.values(network, inputs, keep=keep).mT, network(inputs))
+
+
 def test_gradients_are_those_of_separate_networks() -> None:
     network, inputs = stacked(), observations()
+    passes = Backprop(SIZES, STACK, 7, "cpu")
+    values = passes.values(network, inputs, keep=True)  # [S, A, B]
+    passes.values(stacked(seed=1), 2.0 * inputs)  # one that is not kept changes nothing
     gradient = torch.full_like(network.flat, math.nan)
-    network.gradient(network(inputs).square().mean((1, 2)), out=gradient)
+    passes.gradient(network, 2.0 * values, out=gradient)  # of the sum of squares
     for i in range(STACK):
         reference = plain(network, i)
-        reference(inputs[i]).square().mean().backward()
+        reference(inputs[i]).square().sum().backward()
         wanted = []
         for linear in reference:
             if isinstance(linear, nn.Linear):
                 assert linear.weight.grad is not None
                 assert linear.bias.grad is not None
-                wanted += [linear.weight.grad.T.flatten(), linear.bias.grad]
+                wanted += [linear.weight.grad.flatten(), linear.bias.grad]
         torch.testing.assert_close(gradient[i], torch.cat(wanted))
 
 
@@ -82,7 +93,7 @@ def test_each_agent_draws_its_network_from_its_own_generator() -> None:
 
 def test_the_layers_are_views_of_the_flat_storage() -> None:
     network, inputs = stacked(), observations()
-    before = network(inputs).detach()
+    before = network(inputs)
     network.flat.mul_(2.0)
     assert not torch.allclose(before, network(inputs))
 
@@ -91,11 +102,11 @@ def test_arrays_rebuild_the_stack_and_any_one_agent() -> None:
     network, inputs = stacked(), observations()
     arrays = network.named_arrays()
     assert {name: array.shape for name, array in arrays.items()} == {
-        "q.0.weight": (3, 4, 24),
+        "q.0.weight": (3, 24, 4),
         "q.0.bias": (3, 24),
-        "q.1.weight": (3, 24, 12),
+        "q.1.weight": (3, 12, 24),
         "q.1.bias": (3, 12),
-        "q.2.weight": (3, 12, 3),
+        "q.2.weight": (3, 3, 12),
         "q.2.bias": (3, 3),
     }
     assert torch.equal(load_network(arrays).flat, network.flat)
@@ -116,14 +127,14 @@ def test_arrays_are_copies() -> None:
     "arrays",
     [
         {},
-        {"q.0.weight": np.zeros((4, 2))},
-        {"q.0.weight": np.zeros((4, 2)), "q.1.bias": np.zeros(2)},
-        {"q.0.weight": np.zeros((4, 2)), "q.0.bias": np.zeros(3)},
+        {"q.0.weight": np.zeros((2, 4))},
+        {"q.0.weight": np.zeros((2, 4)), "q.1.bias": np.zeros(2)},
+        {"q.0.weight": np.zeros((2, 4)), "q.0.bias": np.zeros(3)},
         {"q.0.weight": np.zeros(4), "q.0.bias": np.zeros(3)},
         {
-            "q.0.weight": np.zeros((4, 5)),
+            "q.0.weight": np.zeros((5, 4)),
             "q.0.bias": np.zeros(5),
-            "q.1.weight": np.zeros((6, 2)),
+            "q.1.weight": np.zeros((2, 6)),
             "q.1.bias": np.zeros(2),
         },
     ],

@@ -417,7 +417,7 @@ def test_a_saved_agent_plays_as_it_did_in_the_stack() -> None:
 
 def test_only_the_first_episode_of_an_environment_counts() -> None:
     """Catches returns that go on past an end, and an average that favours short episodes."""
-    network = load_network({"q.0.weight": np.zeros((4, 2), np.float32), "q.0.bias": np.eye(2)[0]})
+    network = load_network({"q.0.weight": np.zeros((2, 4), np.float32), "q.0.bias": np.eye(2)[0]})
     played = evaluate(network, "CartPole-v1", [np.random.SeedSequence(0)], 40)
     assert played.returns.shape == (1, 40)
     assert 8 <= played.returns.min() < played.returns.max() <= 11  # always left: 8 to 10 steps
