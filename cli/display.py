@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from coordinator.status import Snapshot, finished, snapshot
 from tuning import studies
+from tuning.escape import printable
 from tuning.storage import Database
 from tuning.studies import Study
 
@@ -84,7 +86,7 @@ class PlainDisplay:
 
     def _line(self, text: str) -> None:
         self._last = time.monotonic()
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
 
 def summary(shot: Snapshot) -> str:
@@ -148,7 +150,7 @@ def worker_table(shot: Snapshot) -> Table:
     for worker in shot.workers:
         idle = worker.trial is None
         table.add_row(
-            Text(worker.name),
+            Text(printable(worker.name)),
             "idle" if idle else str(worker.trial),
             "" if idle else f"{worker.step:,}/{steps:,}",
             "" if idle else f"{worker.steps_per_second:,.0f}",
@@ -171,7 +173,7 @@ def result_report(study: Study) -> RenderableType:
         details.append(f"trial {row['trial']}: {params}")
         if row["failures"]:
             numbers = ["failed", "", ""]
-            details.append(f"  failed: {row['failures'][0]}")
+            details.append(f"  failed: {printable(row['failures'][0])}")
         else:
             low, high = row["interval"]
             numbers = [f"{row['mean']:.1f}", f"{low:.1f} … {high:.1f}", f"{row['gap']:+.1f}"]
@@ -189,6 +191,11 @@ def result_report(study: Study) -> RenderableType:
         f"best agent: seed {model['seed']}, mean {model['score']:.1f} over {episodes} episodes"
     )
     return Group(table, Text("\n".join(details), style="dim"), lines)
+
+
+def saved(path: Path) -> Text:
+    """Where the best agent lies now."""
+    return Text(printable(f"saved: {path} and {path.with_suffix('.json')}"))
 
 
 def duration(seconds: float) -> str:

@@ -8,38 +8,49 @@ from pathlib import Path
 
 from tuning import studies
 from tuning.errors import StudyNotFoundError, UsageError
+from tuning.spec import Spec
 from tuning.storage import Database
 from tuning.studyfile import load
 
 _POLL = 0.2  # seconds
 
 
-def study_name(wanted: str | None) -> str | None:
-    """The name that `wanted` is, or that the study file has which it is the path of.
+def study_wanted(wanted: str | None) -> tuple[str | None, Spec | None]:
+    """The name that `wanted` is; or name and content of the study file that it is the path of.
 
     Raises:
         StudyFileError: Something is wrong with the file.
     """
     if wanted is None or not wanted.endswith(".toml") or not Path(wanted).is_file():
-        return wanted
-    return load(Path(wanted)).name
+        return wanted, None
+    spec = load(Path(wanted))
+    return spec.name, spec
 
 
 def wait_for_study(
-    database: Database, name: str | None, patience: float, pause: Callable[[float], object]
+    database: Database,
+    name: str | None,
+    spec: Spec | None,
+    patience: float,
+    pause: Callable[[float], object],
 ) -> str:
     """The study's name, once it exists; with no name, that of the only study.
 
     Raises:
         StudyNotFoundError: It does not after `patience` seconds.
+        StudyMismatchError: It was created from something else than `spec`.
         UsageError: No name is given, and there are several studies or none.
     """
     deadline = time.monotonic() + patience
     while True:
         try:
-            return (studies.only(database) if name is None else studies.find(database, name)).name
+            study = studies.only(database) if name is None else studies.find(database, name)
+            break
         except (StudyNotFoundError, UsageError):
             several = name is None and studies.every(database)
             if several or time.monotonic() >= deadline:
                 raise
         pause(_POLL)
+    if spec is not None:
+        studies.refuse_other(study, spec)
+    return study.name

@@ -5,8 +5,17 @@ from __future__ import annotations
 import sys
 
 import structlog
+from structlog.typing import EventDict
 
+from tuning.escape import printable
 from tuning.settings import Settings
+
+
+def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Escape what a terminal would act on: hosts, reasons and paths are others' text."""
+    return {
+        key: printable(value) if isinstance(value, str) else value for key, value in event.items()
+    }
 
 
 def configure(settings: Settings) -> None:
@@ -19,6 +28,7 @@ def configure(settings: Settings) -> None:
     if settings.log_format == "json":
         processors.append(structlog.processors.JSONRenderer())
     else:
+        processors.append(_printable)
         processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
     structlog.configure(
         processors=processors, logger_factory=structlog.PrintLoggerFactory(sys.stderr)

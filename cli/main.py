@@ -17,6 +17,7 @@ from rich.console import Console
 
 from cli import logs
 from tuning.errors import FleetError
+from tuning.escape import printable
 from tuning.settings import load_settings
 
 app = typer.Typer(
@@ -120,7 +121,7 @@ def coordinate(
     """
     from cli.check import load_checked
     from cli.connect import database_url
-    from cli.display import result_report, summary
+    from cli.display import result_report, saved, summary
     from cli.model import save_model
     from coordinator.create import create_or_join
     from coordinator.status import snapshot
@@ -134,7 +135,7 @@ def coordinate(
     stop.install()
     try:
         with database_url(settings) as url:
-            database = Database(url, application="trialfleet-coordinator")
+            database = Database(url, application="trialfleet-coordinator", pause=stop.wait)
             database.wait_for_schema(settings.migration_patience)
             study = create_or_join(database, spec, artifacts=settings.artifacts)
             if study.ended:
@@ -145,8 +146,7 @@ def coordinate(
                 path = save_model(database, study, out) if out is not None else None
                 out_console.print(result_report(study))
                 if path is not None:
-                    files = f"saved: {path} and {path.with_suffix('.json')}"
-                    out_console.print(files, soft_wrap=True)
+                    out_console.print(saved(path), soft_wrap=True)
             database.close()
             while stay:
                 stop.wait(3600.0)
@@ -176,18 +176,19 @@ def worker(
     import torch  # seconds: after the signal handlers, before the database
 
     from cli.connect import database_url
-    from cli.join import study_name, wait_for_study
+    from cli.join import study_wanted, wait_for_study
     from tuning.storage import Database
     from worker.loop import Worker
 
     torch.set_num_threads(1)
     settings = load_settings()
-    wanted = study_name(study)
+    wanted, spec = study_wanted(study)
     try:
         with database_url(settings) as url:
-            database = Database(url, application="trialfleet-worker")
+            database = Database(url, application="trialfleet-worker", pause=stop.wait)
             database.wait_for_schema(settings.migration_patience)
-            name = wait_for_study(database, wanted, settings.migration_patience, stop.wait)
+            patience = settings.migration_patience
+            name = wait_for_study(database, wanted, spec, patience, stop.wait)
             Worker(database, name, settings=settings, stop=stop).run()
             database.close()
     except StopRequested:
@@ -264,7 +265,7 @@ def best(
 ) -> None:
     """Show what the final stage found, and save the best agent."""
     from cli.connect import open_database
-    from cli.display import result_report
+    from cli.display import result_report, saved
     from cli.model import save_model
     from tuning import studies
     from tuning.errors import UsageError
@@ -279,7 +280,7 @@ def best(
         return
     out_console.print(result_report(chosen))
     if path is not None:
-        out_console.print(f"saved: {path} and {path.with_suffix('.json')}", soft_wrap=True)
+        out_console.print(saved(path), soft_wrap=True)
 
 
 @app.command(epilog=_example("trialfleet evaluate models/cartpole.safetensors --episodes 200"))
@@ -324,6 +325,6 @@ def main() -> None:
         logs.configure(load_settings())
         app()
     except FleetError as exc:
-        message = " ".join(f"{exc}".split())
+        message = printable(" ".join(f"{exc}".split()))
         _say(f"trialfleet: {message}. {exc.remedy}")
         sys.exit(exc.exit_code)

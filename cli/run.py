@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cli.connect import database_url
-from cli.display import Display, make_display, result_report
+from cli.display import Display, make_display, result_report, saved
 from cli.model import save_model
 from cli.pool import WorkerPool
 from cli.schema import migrate
@@ -65,7 +65,7 @@ def run_study(
         if study.result is not None:
             path = save_model(database, study, out)
             console.print(result_report(study))
-            console.print(f"saved: {path} and {path.with_suffix('.json')}", soft_wrap=True)
+            console.print(saved(path), soft_wrap=True)
         database.close()
         return study
 

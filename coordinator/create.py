@@ -11,7 +11,7 @@ from sqlalchemy import text
 from tuning import studies
 from tuning.blobs import open_store
 from tuning.errors import StudyMismatchError, StudyNotFoundError
-from tuning.spec import Spec, differences
+from tuning.spec import Spec
 from tuning.storage import Database
 from tuning.studies import Study
 
@@ -41,11 +41,7 @@ def create_or_join(database: Database, spec: Spec, *, artifacts: str = "database
         study = studies.find(database, spec.name)
     except StudyNotFoundError:
         study = _create(database, spec, artifacts)
-    if study.digest != spec.digest:
-        fields = "; ".join(differences(study.spec, spec))
-        raise StudyMismatchError(
-            f"study {spec.name!r} exists with a different study file: {fields}"
-        )
+    studies.refuse_other(study, spec)
     return study
 
 

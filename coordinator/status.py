@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -124,7 +125,10 @@ def finished(database: Database, study_id: int) -> list[Finished]:
     """The trials of one Optuna study that have ended, in the order they ended."""
     with database.transaction() as connection:
         rows = connection.execute(FINISHED, {"study_id": study_id}).all()
-    return [Finished(**row._mapping) for row in rows]
+    return [
+        Finished(**{**row._mapping, "reason": json.loads(row.reason) if row.reason else None})
+        for row in rows
+    ]
 
 
 def _final_trials(study: Study) -> int:

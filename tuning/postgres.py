@@ -12,8 +12,9 @@ import psycopg2
 from optuna.exceptions import UpdateFinishedTrialError
 from psycopg2 import extensions
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
 
+from tuning import tls
 from tuning.errors import DatabaseUnavailableError, UsageError
 
 # What the guard raises: leased under another fence; finished.
@@ -29,6 +30,16 @@ _DOWN = (
     "terminating connection due to administrator command",
     "because of crash of another server process",
 )
+# What libpq says of an address at which it has met nobody.
+_NOBODY = (
+    "Connection refused",
+    "No route to host",
+    "Network is unreachable",
+    "Cannot assign requested address",
+    "timed out",
+)
+# What it says of the URL itself, before it tries any address, or of a file that the URL names.
+_BAD_URL = ("invalid ", "root certificate file", "certificate file", "private key file")
 
 REPLY_TIMEOUT = 15.0  # seconds; a worker whose leases are short waits for less
 # Seconds to wait for a reply before the connection is given up; None for ever. Of the process,
@@ -146,13 +157,31 @@ def _chain(exc: BaseException | None) -> Iterator[BaseException]:
 
 @contextmanager
 def translated_errors(url: URL) -> Iterator[None]:
-    """Connection errors as a `DatabaseUnavailableError` of one line, without the password."""
+    """Connection errors as ours, of one line, without the password.
+
+    Raises:
+        UsageError: The URL has an option, or names a file, that is none.
+        DatabaseUnavailableError: Anything else.
+    """
     try:
         yield
-    except OperationalError as exc:
-        where = str(url.host or url.query.get("host") or "the local socket")
-        # libpq's message repeats itself for every address it tried; the first line is enough.
-        reason = str(exc.orig).strip().splitlines()[0] if exc.orig else "no reason given"
+    except (OperationalError, ProgrammingError) as exc:
+        reason = _telling(str(exc.orig))
         if url.password:
             reason = reason.replace(str(url.password), "***")
+        if isinstance(exc, ProgrammingError) and "connection option" not in reason:
+            raise  # a statement's, not the connection's
+        if reason.rpartition("failed: ")[2].startswith(_BAD_URL):
+            raise UsageError(f"database URL: {reason}") from None
+        if reason.endswith("certificate verify failed") and (known := tls.refusal(url)):
+            reason = f"{reason}: {known}"
+        hosts = url.query.get("host") or "the local socket"
+        where = url.host or (hosts if isinstance(hosts, str) else ", ".join(hosts))
         raise DatabaseUnavailableError(f"PostgreSQL at {where}: {reason}") from None
+
+
+def _telling(message: str) -> str:
+    """The line of libpq's message that says most: it has one for each address that it tried."""
+    lines = message.strip().splitlines() or ["no reason given"]
+    met = [line for line in lines if "failed: " in line and not any(w in line for w in _NOBODY)]
+    return (met or lines)[0]

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
-from tuning.errors import StudyNotFoundError, UsageError
+from tuning.errors import StudyMismatchError, StudyNotFoundError, UsageError
 from tuning.leases import Stage
-from tuning.spec import FINAL_SUFFIX, Spec
+from tuning.spec import FINAL_SUFFIX, Spec, differences
 from tuning.storage import Database
 
 COLUMNS = """
@@ -56,8 +56,11 @@ def find(database: Database, name: str) -> Study:
     Raises:
         StudyNotFoundError: There is none.
     """
-    with database.transaction() as connection:
-        row = connection.execute(FIND, {"name": name}).one_or_none()
+    try:
+        with database.transaction() as connection:
+            row = connection.execute(FIND, {"name": name}).one_or_none()
+    except ValueError:  # NUL or a lone surrogate, which no text in PostgreSQL has
+        row = None
     if row is None:
         raise StudyNotFoundError(f"no study is called {name!r}")
     return _study(row)
@@ -81,6 +84,20 @@ def only(database: Database) -> Study:
         names = ", ".join(study.name for study in candidates) or "none"
         raise UsageError(f"name the study: there is not exactly one to choose from ({names})")
     return candidates[0]
+
+
+def refuse_other(study: Study, spec: Spec) -> None:
+    """Return if `spec`, from a study file, is what the stored study was created from.
+
+    Raises:
+        StudyMismatchError: It is not; the message shows the differing fields.
+    """
+    if study.digest != spec.digest:
+        fields = "; ".join(differences(study.spec, spec))
+        raise StudyMismatchError(
+            f"study {study.name!r} exists with a different study file "
+            f"(digest {study.digest[:12]} there, {spec.digest[:12]} here): {fields}"
+        )
 
 
 def _study(row: Row[Any]) -> Study:

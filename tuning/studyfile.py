@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tuning.errors import StudyFileError
+from tuning.escape import printable
 from tuning.mistakes import explain
 from tuning.spec import Spec
 
@@ -74,5 +75,4 @@ def _syntax(message: str, text: str) -> str:
 
 
 def _error(source: str, text: str) -> StudyFileError:
-    line = f"{source}: {text}"
-    return StudyFileError("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
+    return StudyFileError(printable(f"{source}: {text}"))

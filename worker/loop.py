@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tuning import leases, studies
 from tuning.blobs import open_store
 from tuning.errors import FleetError, LeaseLostError, VersionMismatchError
+from tuning.escape import printable, storable
 from tuning.leases import Claim
 from tuning.postgres import REPLY_TIMEOUT, is_outage, lease_was_lost, set_reply_timeout
 from tuning.retry import patiently
@@ -75,7 +76,7 @@ class Worker:
 
     Raises:
         StudyNotFoundError: There is no such study.
-        VersionMismatchError: Another version created it.
+        VersionMismatchError: Another version created it, or it says something else to this one.
     """
 
     def __init__(
@@ -88,15 +89,23 @@ class Worker:
                 f"study {study.name!r} was created by trialfleet {study.version}, "
                 f"this is {self._versions['trialfleet']}"
             )
+        if study.digest != study.spec.digest:
+            # Trained on, it would be another study's trials under this one's name.
+            raise VersionMismatchError(
+                f"study {study.name!r} was stored by trialfleet {study.version} with the digest "
+                f"{study.digest[:12]}, this {self._versions['trialfleet']} reads it as "
+                f"{study.spec.digest[:12]}"
+            )
         self._database = database
         self._study = study
         self._settings = settings
         self._stop = stop
         self._store = open_store(study.artifacts, database)
         self._device = _device(settings.device)
-        # A stalled reply must not outlast the lease.
-        set_reply_timeout(min(REPLY_TIMEOUT, settings.lease_seconds / 2))
-        self.host = socket.gethostname()
+        # A stall must not outlast the lease, and it is met twice: by the connection at hand, then
+        # by the one that is to replace it.
+        set_reply_timeout(min(REPLY_TIMEOUT, settings.lease_seconds / 4))
+        self.host = storable(socket.gethostname())
         # Host names and process ids come again, in containers above all; this does not.
         self.name = f"{self.host}-{os.getpid()}-{secrets.token_hex(3)}"
         self._heartbeat = Heartbeat(
@@ -128,6 +137,10 @@ class Worker:
                 claim = self._claim()
                 if claim is not None:
                     self._run(claim, asked=asked)
+                    if self._heartbeat.crowded:
+                        # One that is opened again at once would be nobody else's.
+                        self._database.rest()
+                        self._stop.wait(self._settings.poll_seconds)
                     continue
                 for lost in self._patiently(lambda: leases.reap(self._database, self._study.name)):
                     log.warning("took back a lost trial", trial=lost.number, worker=lost.worker)
@@ -227,8 +240,8 @@ def _device(wanted: str) -> str:
 
 
 def _reason(exc: BaseException) -> str:
-    """What failed and where, in one line that is fit for a table."""
+    """What failed and where, in one printable line: an environment may raise any text at all."""
     frames = traceback.extract_tb(exc.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     message = " ".join(str(exc).split())[:300]
-    return f"{type(exc).__name__}: {message}{where}"
+    return printable(f"{type(exc).__name__}: {message}{where}")

@@ -272,5 +272,5 @@ def test_the_snapshot_tells_where_a_study_stands(database: Database) -> None:
         (0, "COMPLETE", 1.5, None),
         (1, "COMPLETE", 3.5, None),
         (2, "PRUNED", 9.0, None),
-        (3, "FAIL", None, '"it burned"'),
+        (3, "FAIL", None, "it burned"),
     ]
