@@ -25,6 +25,7 @@ from optuna.storages._rdb.models import StudyModel
 from optuna.trial import FrozenTrial
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
 
 from tuning import tables
 from tuning.errors import DatabaseUnavailableError, SchemaNotReadyError
@@ -42,8 +43,17 @@ _MIGRATION_LOCK = 0x7472_6961_6C66  # "trialf"
 # frozen there (a suspended machine, a cut network) would keep its locks, and with the study's lock
 # or a lease's all others from claiming and reaping, until it wakes up or for ever.
 _LONGEST_SILENCE = 5.0
-# Seconds of the longest pause between two first connections; some five minutes in all.
-_LONGEST_PAUSE = 40.0
+# Seconds of the longest pause between two first connections, and of waiting in all, for a server
+# that says that it will have us in a moment.
+_LONGEST_PAUSE, _PATIENCE = 5.0, 300.0
+# More than three quarters of what is not kept for superusers. Every role may see these numbers.
+NEARLY_FULL = text("""
+    SELECT (SELECT sum(numbackends) FROM pg_stat_database) > 0.75 * (
+        current_setting('max_connections')::integer
+        - current_setting('superuser_reserved_connections')::integer
+        - coalesce(current_setting('reserved_connections', true)::integer, 0)
+    )
+""")
 
 
 class Database:
@@ -52,17 +62,21 @@ class Database:
     Args:
         url: From `parse_url`.
         application: Shown in `pg_stat_activity`.
+        pause: Called with the seconds to wait for a server that is not ready yet; may raise.
 
     Raises:
         DatabaseUnavailableError: It cannot be reached or refuses the login; the message says which.
     """
 
-    def __init__(self, url: URL, *, application: str) -> None:
+    def __init__(
+        self, url: URL, *, application: str, pause: Callable[[float], object] = time.sleep
+    ) -> None:
         self.url = url
         # The fence of the trial at hand. Set it before the first write to the trial, and clear it
         # after the last.
         self.fence: int | None = None
         self._application = application
+        self._pause = pause
         self._optuna: _CachedStorage | None = None
         self.engine = create_engine(url, **engine_options(application))
         self._prepare_transactions(self.engine)
@@ -70,16 +84,16 @@ class Database:
 
     def _connect(self) -> None:
         """Try once; wait only for a server that says itself that it will be there in a moment."""
-        pause = 0.1
+        deadline, longest = time.monotonic() + _PATIENCE, 0.2
         while True:
             try:
                 with translated_errors(self.url), self.engine.connect():
                     return
             except DatabaseUnavailableError as exc:
-                if not is_momentary(exc) or pause > _LONGEST_PAUSE:
+                if not is_momentary(exc) or time.monotonic() > deadline:
                     raise
-                time.sleep(random.uniform(pause, 2 * pause))
-                pause *= 1.5
+                self._pause(random.uniform(0, longest))
+                longest = min(2 * longest, _LONGEST_PAUSE)
 
     def _prepare_transactions(self, engine: Engine) -> None:
         @event.listens_for(engine, "begin")
@@ -103,13 +117,25 @@ class Database:
     def optuna_storage(self) -> _CachedStorage:
         """Optuna's storage on the same connections and under the same fence; runs no DDL."""
         if self._optuna is None:
+            # RDBStorage opens an engine of its own. Where connections are few, workers that each
+            # kept one and waited for a second would wait for each other: so we give ours back, its
+            # engine keeps none, and its own check, which takes two at once, becomes ours.
+            self.rest()
             storage = RDBStorage(
                 _optuna_url(self.url),
-                engine_kwargs=engine_options(self._application),
+                engine_kwargs={
+                    "poolclass": NullPool,
+                    "connect_args": engine_options(self._application)["connect_args"],
+                },
+                skip_compatibility_check=True,
                 skip_table_creation=True,
             )
-            # RDBStorage has opened an engine of its own; ours, which carries the fence, takes over.
-            storage.engine.dispose()
+            found, needed = storage.get_current_version(), storage.get_head_version()
+            if found != needed:
+                raise SchemaNotReadyError(
+                    f"Optuna's tables are at revision {found}; this version needs {needed}"
+                )
+            # Ours, which carries the fence, takes over.
             storage.engine = self.engine
             storage.scoped_session.remove()
             storage.scoped_session.configure(bind=self.engine)
@@ -147,7 +173,7 @@ class Database:
         Raises:
             SchemaNotReadyError: It has not after `patience` seconds.
         """
-        found = wait_until(self._ready, patience)
+        found = wait_until(self._ready, patience, sleep=self._pause)
         if not found:
             with self.transaction() as connection:
                 revision = _revision(connection)
@@ -159,6 +185,15 @@ class Database:
     def _ready(self) -> bool:
         with self.transaction() as connection:
             return _revision(connection) == tables.REVISION
+
+    def nearly_full(self) -> bool:
+        """Whether the server is running out of connections."""
+        with self.transaction() as connection:
+            return bool(connection.scalar(NEARLY_FULL))
+
+    def rest(self) -> None:
+        """Give back the connections that nobody is using; they are opened again when needed."""
+        self.engine.dispose()
 
     def close(self) -> None:
         """Give every connection back."""
@@ -231,13 +266,19 @@ def link_artifact(trial: optuna.Trial, artifact: str, filename: str) -> None:
     )
 
 
-def wait_until(condition: Callable[[], bool], patience: float, *, pause: float = 0.2) -> bool:
+def wait_until(
+    condition: Callable[[], bool],
+    patience: float,
+    *,
+    pause: float = 0.2,
+    sleep: Callable[[float], object] = time.sleep,
+) -> bool:
     """Poll `condition` until it holds or `patience` seconds have passed; the last answer."""
     deadline = time.monotonic() + patience
     while not condition():
         if time.monotonic() >= deadline:
             return False
-        time.sleep(pause)
+        sleep(pause)
     return True
 
 

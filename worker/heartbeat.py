@@ -42,6 +42,11 @@ class Heartbeat(threading.Thread):
         database: Shared with the worker; a beat takes a connection of its own.
         identity: The worker's columns of `fleet.workers` (worker, study, host, pid, version).
         lease_seconds: Length of the leases to extend.
+
+    Attributes:
+        crowded: Whether the server was running out of connections at the last beat. Idle ones are
+            given back then at every beat: others may have been waiting for one since this worker
+            opened its own.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class Heartbeat(threading.Thread):
         self._identity = identity
         self._lease_seconds = lease_seconds
         self._beat = min(_LONGEST_BEAT, lease_seconds / 3)
+        self.crowded = False
         self._closed = threading.Event()
         self._claim: Claim | None = None
         self._lost = False
@@ -129,6 +135,9 @@ class Heartbeat(threading.Thread):
                     "steps_per_second": self._pace() if claim else None,
                 },
             )
+        self.crowded = self._database.nearly_full()
+        if self.crowded:
+            self._database.rest()
 
     def _pace(self) -> float | None:
         """Agent-steps per second of this attempt."""

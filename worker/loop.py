@@ -138,9 +138,7 @@ class Worker:
                 if claim is not None:
                     self._run(claim, asked=asked)
                     if self._heartbeat.crowded:
-                        # One that is opened again at once would be nobody else's.
-                        self._database.rest()
-                        self._stop.wait(self._settings.poll_seconds)
+                        self._make_room()
                     continue
                 for lost in self._patiently(lambda: leases.reap(self._database, self._study.name)):
                     log.warning("took back a lost trial", trial=lost.number, worker=lost.worker)
@@ -148,9 +146,15 @@ class Worker:
                 if study.ended:
                     log.info("study ended", study=study.name, stage=study.stage)
                     return study
-                self._stop.wait(self._settings.poll_seconds)
+                self._make_room()
         finally:
             self._heartbeat.close()
+
+    def _make_room(self) -> None:
+        """Pause, and leave our connection to others meanwhile if there are too few of them."""
+        if self._heartbeat.crowded:
+            self._database.rest()
+        self._stop.wait(self._settings.poll_seconds)
 
     def _claim(self) -> Claim | None:
         claim_id = uuid4()  # made here, so that a repeated claim is the same claim

@@ -41,6 +41,8 @@ class OwnServer:
 
     def start(self, **settings: str) -> None:
         """Start it, with settings that last until the next start."""
+        # What is acknowledged must survive a crash of PostgreSQL here.
+        settings = {"synchronous_commit": "on", **settings}
         extra = "".join(f" -c {name}={value}" for name, value in settings.items())
         self._pg_ctl(
             "start", "-w", "-l", str(self.server.data / "log"), "-o", self._options + extra
@@ -76,8 +78,7 @@ def own_server() -> Iterator[OwnServer]:
     """A server apart from the session's."""
     with temporary_server() as server:
         own = OwnServer(server)
-        # What is acknowledged must survive a crash of PostgreSQL here.
-        own.restart(synchronous_commit="on")
+        own.restart()
         try:
             yield own
         finally:
