@@ -1,0 +1,88 @@
+"""Passwords and database URLs of a deployment: made once, private, and safe in a URL."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+ROOT = Path(__file__).parents[2]
+ROLES = {"postgres", "owner", "coordinator", "worker", "dashboard"}
+NASTY = "p@ss:w/o{r}d?#%41 '\"\\ü"
+
+
+def make(folder: Path, *options: str) -> str:
+    """Run the program; what it said."""
+    program = str(ROOT / "deploy" / "image" / "make_secrets.py")
+    done = subprocess.run(
+        [sys.executable, program, str(folder), *options], check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file, by its path below the folder."""
+    return {
+        str(path.relative_to(folder)): path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_every_role_gets_a_password_of_its_own_and_a_url_that_holds_it(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    make(folder, "--host", "db.example.org", "--port", "6432", "--query", "sslmode=verify-full")
+    passwords = set()
+    for role in ROLES:
+        password = (folder / role / "password").read_text(encoding="utf-8")
+        url = make_url((folder / role / "url").read_text(encoding="utf-8"))
+        assert (url.username, url.password) == (role, password)
+        assert (url.host, url.port, url.database) == ("db.example.org", 6432, "trialfleet")
+        assert url.query == {"sslmode": "verify-full"}
+        assert len(password) >= 32
+        passwords.add(password)
+    assert len(passwords) == len(ROLES)
+
+
+def test_nobody_else_on_the_machine_can_read_them(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    make(folder)
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_nothing_is_made_twice(tmp_path: Path) -> None:
+    make(tmp_path)
+    before = contents(tmp_path)
+    assert make(tmp_path) == "the secrets are there already\n"
+    assert contents(tmp_path) == before
+
+
+def test_a_password_that_was_chosen_is_kept_whatever_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "worker").mkdir()
+    (tmp_path / "worker" / "password").write_text(f"{NASTY}\n", encoding="utf-8")
+    make(tmp_path)
+    assert make_url((tmp_path / "worker" / "url").read_text(encoding="utf-8")).password == NASTY
+
+
+def test_another_host_changes_the_urls_and_no_password(tmp_path: Path) -> None:
+    make(tmp_path)
+    before = contents(tmp_path)
+    make(tmp_path, "--host", "db.example.org")
+    after = contents(tmp_path)
+    for path, text in before.items():
+        if path.endswith("password"):
+            assert after[path] == text
+        else:
+            assert after[path] == text.replace("@postgres:", "@db.example.org:")
+
+
+def test_what_scales_the_workers_gets_a_url_without_our_certificates_path(tmp_path: Path) -> None:
+    make(tmp_path, "--query", "sslmode=verify-full&sslrootcert=/secrets/ca/ca.pem")
+    urls = {
+        name: make_url((tmp_path / "dashboard" / name).read_text(encoding="utf-8"))
+        for name in ("url", "scaler")
+    }
+    assert urls["url"].query == {"sslmode": "verify-full", "sslrootcert": "/secrets/ca/ca.pem"}
+    assert urls["scaler"] == urls["url"].set(query={"sslmode": "verify-full"})
