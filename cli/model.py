@@ -51,11 +51,13 @@ def load_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         data = path.read_bytes()
         manifest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        expected = manifest["sha256"]
+        expected, env = manifest["sha256"], manifest["task"]["env"]
     except OSError as exc:
         raise UsageError(f"{exc.filename}: cannot be read: {exc.strerror}") from exc
     except (ValueError, KeyError, TypeError) as exc:
         raise UsageError(f"{path.with_suffix('.json')}: not the manifest of an agent") from exc
+    if not isinstance(env, str):
+        raise UsageError(f"{path.with_suffix('.json')}: not the manifest of an agent")
     if hashlib.sha256(data).hexdigest() != expected:
         raise UsageError(f"{path}: its bytes do not match the SHA-256 of its manifest")
     try:

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from coordinator.final import curve_area, search_finalists
 from tuning import blobs, curves, space
 from tuning.blobs import Stored, open_store
 from tuning.curves import Curve
+from tuning.errors import BlobDamagedError
 from tuning.storage import Database
 from tuning.studies import Study
 
@@ -115,7 +117,12 @@ def _store_best(
     """Cut the best agent out of its trial's stacked networks; its manifest."""
     store = open_store(study.artifacts, database)
     data = blobs.get(store, Stored(**best.trial.user_attrs["model"]))
-    own = {name: np.ascontiguousarray(array[best.index]) for name, array in load(data).items()}
+    try:
+        arrays = load(data)
+    except SafetensorError as exc:
+        artifact = best.trial.user_attrs["model"]["artifact"]
+        raise BlobDamagedError(f"artifact {artifact!r} is no model: {exc}") from exc
+    own = {name: np.ascontiguousarray(array[best.index]) for name, array in arrays.items()}
     return {
         "study": study.name,
         **asdict(blobs.put(store, f"{study.name}-best", save(own))),

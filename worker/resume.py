@@ -106,6 +106,13 @@ class Snapshots:
 
 
 def _digest(data: bytes) -> object:
-    """The study's digest in a checkpoint's header: eight bytes of length, then JSON."""
+    """The study's digest in a checkpoint's header: eight bytes of length, then JSON.
+
+    Raises:
+        BlobDamagedError: There is no such header, or no digest in it.
+    """
     size = int.from_bytes(data[:8], "little")
-    return json.loads(data[8 : 8 + size])["__metadata__"]["digest"]
+    try:
+        return json.loads(data[8 : 8 + size])["__metadata__"]["digest"]
+    except (ValueError, LookupError, TypeError, RecursionError) as exc:
+        raise BlobDamagedError("it has no header of ours") from exc

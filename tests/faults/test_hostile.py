@@ -1,0 +1,395 @@
+"""Names, files and rows that were made to do harm: rows 20, 23 and 26 of the faults."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, text
+
+from cli.join import wait_for_study
+from coordinator.watch import step
+from tests.faults.environments import ENV
+from tests.faults.fleet import STEERED, STUDY, WHOLE, Fleet
+from tests.faults.malice import malicious
+from tests.faults.processes import eventually
+from tests.support.commands import command
+from tests.support.models import saved_agent, seal
+from tests.support.server import plain
+from tests.support.studies import (
+    create,
+    finish,
+    take,
+    train_by_hand,
+    trivial_spec,
+    trivial_study,
+)
+from tuning import blobs, studies
+from tuning.blobs import DatabaseStore, FileStore, Stored
+from tuning.errors import BlobDamagedError, StudyNotFoundError
+from tuning.escape import printable
+from tuning.storage import Database
+
+HOSTILE = {
+    "quotes": """Robert'); DROP TABLE fleet.studies; -- " ` $(id) %s %(x)s {0}""",
+    "NUL": "stu\0dy",
+    "long": "x" * 600,
+    "dots": "../../etc/passwd",
+    "script": "<script>alert(1)</script>",
+    "right to left": "abc\u202egnp.exe",
+    "escape": "\x1b[2J\x1b[31mred\x07",
+    "markup": "[bold]b[/bold] [/nothing] [link=x]",
+    "lines": "one\ntwo\r\nthree",
+    "no text": "\udcff",  # how Python reads a byte that is no UTF-8
+}
+hostile = pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
+
+
+@pytest.fixture
+def _here(database_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Commands in the test's process use its database, and a folder of its own."""
+    monkeypatch.setenv("TRIALFLEET_DATABASE_URL", plain(database_url))
+    monkeypatch.setenv("TRIALFLEET_MIGRATION_PATIENCE", "0")
+    monkeypatch.chdir(tmp_path)
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a command which refused something has printed."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("trialfleet: ")
+    assert captured.err.endswith("\n")
+    line = captured.err[:-1]
+    assert line.isprintable(), ascii(line)
+    return line
+
+
+def count_studies(database: Database) -> int:
+    with database.transaction() as connection:
+        return int(connection.scalar(text("SELECT count(*) FROM fleet.studies")) or 0)
+
+
+@hostile
+@pytest.mark.usefixtures("_here")
+def test_20_a_study_of_that_name_is_refused_before_anything_is_written(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    written = f'"{toml_escaped(name)}"'
+    content = trivial_study().replace('"trivial"', written, 1)
+    (tmp_path / "study.toml").write_text(content, encoding="utf-8")
+    assert command("coordinate", "study.toml") == 2
+    assert told(capsys).startswith("trialfleet: study.toml: ")
+    assert count_studies(database) == 0
+
+
+def toml_escaped(name: str) -> str:
+    """A TOML string's inside; what TOML forbids too is refused as well."""
+    return "".join(f"\\U{ord(character):08x}" for character in name)
+
+
+@hostile
+@pytest.mark.usefixtures("_here")
+def test_20_nobody_finds_a_study_of_that_name(
+    database: Database, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    create(database)
+    with pytest.raises(StudyNotFoundError):
+        wait_for_study(database, name, None, 0.0, time.sleep)
+    for arguments in (["status", name], ["best", name], ["replay", name, "0"]):
+        assert command(*arguments) == 2, arguments
+        assert "no study is called" in told(capsys)
+    assert count_studies(database) == 1
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        *HOSTILE.values(),
+        # Of characters that an id may have.
+        "../evil:Env-v0",
+        "..evil:Env-v0",
+        "evil/../evil:Env-v0",
+        "/tmp/evil:Env-v0",
+        "../../../../../../etc/passwd",
+    ],
+    ids=ascii,
+)
+@pytest.mark.usefixtures("_here")
+def test_20_an_environment_of_that_id_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], env: str
+) -> None:
+    # A module that a path would lead to, beside the current folder and in it.
+    for folder in (tmp_path, tmp_path / "below"):
+        folder.mkdir(exist_ok=True)
+        (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')", encoding="utf-8")
+    os.chdir(tmp_path / "below")
+    content = trivial_study().replace('"CartPole-v1"', f'"{toml_escaped(env)}"', 1)
+    Path("study.toml").write_text(content, encoding="utf-8")
+    assert command("check", "study.toml") == 2
+    assert told(capsys).startswith("trialfleet: study.toml: ")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("kind", ["database", "file"])
+def test_20_no_artifacts_name_in_the_database_leads_out_of_the_store(
+    database: Database, tmp_path: Path, kind: str
+) -> None:
+    # The rows of a study that somebody has tampered with.
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    sha256 = hashlib.sha256(b"secret").hexdigest()
+    store = DatabaseStore(database) if kind == "database" else FileStore(tmp_path / "store")
+    (tmp_path / "store").mkdir()
+    for name in ("../secret", str(secret), "./../secret", "..\\secret"):
+        with pytest.raises(BlobDamagedError, match="not in the store"):
+            blobs.get(store, Stored(artifact=name, sha256=sha256, size=6))
+
+
+def test_20_a_host_of_that_name_is_kept_to_the_letter_and_shown_escaped(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # What a machine can be called: any bytes but NUL.
+    hosts = [
+        " ".join(HOSTILE[each] for each in ("quotes", "script", "right to left", "escape")),
+        " ".join(HOSTILE[each] for each in ("dots", "markup", "lines", "long")),
+        HOSTILE["no text"],
+    ]
+    fleet.create(trials=len(hosts))
+    workers = [fleet.worker(steer="slow", FAULTS_HOST=host) for host in hosts]
+    eventually(
+        lambda: all(fleet.outcomes(number) == [None] for number in range(len(hosts))),
+        "each has a trial",
+    )
+    stored = {row.host for row in fleet.rows("SELECT host FROM fleet.workers")}
+    assert stored == {*hosts[:2], r"\udcff"}
+    monkeypatch.setenv("TRIALFLEET_DATABASE_URL", plain(fleet.url))
+    monkeypatch.setenv("COLUMNS", "2000")
+    assert command("status", STUDY) == 0
+    shown = capsys.readouterr().out
+    assert command("status", STUDY, "--json") == 0
+    assert {each["host"] for each in json.loads(capsys.readouterr().out)[0]["workers"]} == stored
+    for worker in workers:
+        worker.steer("")
+    fleet.ends()
+    for output in (shown, *(worker.output for worker in workers)):
+        assert all(line.isprintable() for line in output.splitlines()), ascii(output)
+    assert r"abc\u202egnp.exe \x1b[2J\x1b[31mred\x07" in shown
+    assert r"[bold]b[/bold] [/nothing] [link=x] one\ntwo\r\nthree xxx" in shown
+    for worker in workers:
+        assert worker.ends() == 0
+        assert "Traceback" not in worker.output
+
+
+@hostile
+@pytest.mark.usefixtures("_here")
+def test_20_a_model_of_that_path_is_refused_or_played(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = tmp_path / "models" / "deep"
+    folder.mkdir(parents=True)
+    os.chdir(folder)
+    assert command("evaluate", f"{name}.safetensors") == 2
+    if "\0" in name:  # no command line can hold it; click's own words would be for it
+        assert all(line.isprintable() for line in capsys.readouterr().err.splitlines())
+        return
+    assert "cannot be read" in told(capsys)
+    # Where the file system can hold the name, it is the file of that name and no other.
+    path = folder / f"{name.replace('/', '|')}.safetensors"
+    if not writable(path):
+        return
+    saved_agent(folder).rename(path)
+    (folder / "agent.json").rename(path.with_suffix(".json"))
+    assert command("evaluate", path.name, "--episodes", "1") == 0
+    assert "CartPole-v1: mean return" in capsys.readouterr().out
+    path.write_bytes(b"damaged")
+    assert command("evaluate", path.name) == 2
+    assert "do not match the SHA-256" in told(capsys)
+
+
+@pytest.mark.usefixtures("_here")
+def test_20_a_folder_of_any_name_takes_the_best_agent(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = create(database, trials=1, top=1, final_seeds=2)
+    for _ in ("search", "final"):
+        train_by_hand(database, study, take(database), scores=[1.0, 1.0])
+        step(database, study.name)
+    for folder in ("[/nothing]", "a\u202eb\x1b[31m", "'; DROP TABLE fleet.studies; --"):
+        assert command("best", STUDY, "--out", folder) == 0
+        said = capsys.readouterr().out
+        assert all(line.isprintable() for line in said.splitlines()), ascii(said)
+        assert f"saved: {printable(folder)}/trivial.safetensors" in said
+        assert (tmp_path / folder / "trivial.safetensors").is_file()
+    assert command("best", STUDY, "--out", "x" * 600) == 2
+    assert "File name too long" in capsys.readouterr().err
+
+
+def writable(path: Path) -> bool:
+    try:
+        path.touch()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("manifest", ["{}", '{"sha256": 1}', '{"sha256": "x", "task": {"env": 1}}'])
+@pytest.mark.usefixtures("_here")
+def test_20_a_manifest_that_was_made_up_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], manifest: str
+) -> None:
+    path = saved_agent(tmp_path)
+    path.with_suffix(".json").write_text(manifest, encoding="utf-8")
+    assert command("evaluate", str(path)) == 2
+    assert "not the manifest of an agent" in told(capsys)
+
+
+def another_version(fleet: Fleet) -> list[str]:
+    study = studies.find(fleet.database, STUDY)
+    fleet.execute("UPDATE fleet.studies SET version = '99.0.0'")
+    return ["created by trialfleet 99.0.0", f"this is {study.version}", "Install the version"]
+
+
+def another_reading(fleet: Fleet) -> list[str]:
+    # As a version would leave it that knows another default, or writes its JSON another way.
+    study = studies.find(fleet.database, STUDY)
+    fleet.execute("UPDATE fleet.studies SET digest = :other", other="0123456789abcdef" * 4)
+    return [
+        f"stored by trialfleet {study.version} with the digest 0123456789ab",
+        f"this {study.version} reads it as {study.digest[:12]}",
+        "Install the version",
+    ]
+
+
+def another_spec(fleet: Fleet) -> list[str]:
+    # Somebody has changed the study itself behind the digest's back.
+    study = studies.find(fleet.database, STUDY)
+    other = trivial_spec(env=ENV, trials=9)
+    fleet.execute("UPDATE fleet.studies SET spec = :spec", spec=other.to_json())
+    return [f"with the digest {study.digest[:12]}", f"reads it as {other.digest[:12]}"]
+
+
+def a_newer_spec(fleet: Fleet) -> list[str]:
+    fleet.execute("UPDATE fleet.studies SET spec = replace(spec, '\"gamma\"', '\"gama\"')")
+    return ["the study as stored: agent.gama: unknown key", "Install the version"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [another_version, another_reading, another_spec, a_newer_spec],
+    ids=lambda change: change.__name__,
+)
+def test_23_a_worker_that_does_not_agree_on_the_study_is_refused(
+    fleet: Fleet, change: Callable[[Fleet], list[str]]
+) -> None:
+    fleet.create(trials=1)
+    says = change(fleet)
+    worker = fleet.worker()
+    assert worker.ends() == 2, worker.output
+    [line] = worker.output.splitlines()
+    for words in says:
+        assert words in line
+    assert fleet.attempts() == []
+    assert fleet.rows("SELECT * FROM fleet.workers") == []
+
+
+def test_23_a_worker_with_another_study_file_is_refused_with_both_digests(fleet: Fleet) -> None:
+    study = fleet.create(trials=1)
+    (fleet.folder / "other.toml").write_text(trivial_study(), encoding="utf-8")
+    worker = fleet.start("worker", "other.toml", name="other")
+    assert worker.ends() == 2, worker.output
+    [line] = worker.output.splitlines()
+    other = trivial_spec()
+    assert f"digest {study.digest[:12]} there, {other.digest[:12]} here" in line
+    assert f'task.env: "{study.spec.task.env}" there, "CartPole-v1" here' in line
+    assert "restore the file" in line
+    assert fleet.attempts() == []
+
+
+def test_23_a_worker_with_the_studys_own_file_works(fleet: Fleet) -> None:
+    fleet.create(trials=1)
+    # The same content; a digest does not depend on how it is written.
+    content = trivial_study(**{**STEERED, "trials": 1})
+    (fleet.folder / "same.toml").write_text(f"# a comment\n{content}", encoding="utf-8")
+    worker = fleet.start("worker", "same.toml", name="same")
+    fleet.ends()
+    assert worker.ends() == 0, worker.output
+
+
+OWN = "SELECT 1 FROM fleet.checkpoints WHERE sha256 <> :sha256"
+DRESSES = list(malicious(Path("marker")))
+
+
+def test_26_a_malicious_checkpoint_is_never_executed(fleet: Fleet) -> None:
+    study = fleet.create(trials=1)
+    marker = fleet.folder / "executed"
+    store = DatabaseStore(fleet.database)
+    worker = fleet.worker(steer="slow")
+    claim = fleet.claimed(worker)
+    fleet.trained(claim.trial_id, segments=1)
+    for data in malicious(marker, digest=study.digest).values():
+        worker.send(signal.SIGTERM)
+        assert worker.ends() == 143, worker.output
+        # In the checkpoint's place, and its SHA-256 with it: whoever can write the one can write
+        # the other.
+        [kept] = fleet.rows("SELECT artifact FROM fleet.checkpoints")
+        stored = blobs.put(store, kept.artifact, data)
+        fleet.execute(
+            "UPDATE fleet.checkpoints SET sha256 = :sha256, size = :size",
+            sha256=stored.sha256,
+            size=stored.size,
+        )
+        worker = fleet.worker(steer="slow")
+        worker.says("checkpoint damaged, starting over")
+        assert not marker.exists()
+        eventually(partial(fleet.rows, OWN, sha256=stored.sha256), "it has one of its own")
+    worker.steer("")
+    fleet.ends()
+    assert worker.ends() == 0
+    assert fleet.curve(claim.trial_id) == WHOLE
+    assert fleet.outcomes(0) == ["released"] * len(DRESSES) + ["finished"]
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+@pytest.mark.usefixtures("_here")
+def test_26_a_malicious_model_is_never_executed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dress: str
+) -> None:
+    marker = tmp_path / "executed"
+    data = malicious(marker)[dress]
+    for name in ("agent.pt", "agent.pkl", "agent.safetensors"):
+        seal(tmp_path / name, data)
+        assert command("evaluate", name) == 2
+        line = told(capsys)
+        assert name in line
+        assert "safetensors" in line
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+def test_26_a_malicious_model_of_the_final_stage_is_never_executed(
+    database: Database, tmp_path: Path, dress: str
+) -> None:
+    marker = tmp_path / "executed"
+    study = create(database, trials=1, top=1, final_seeds=1)
+    train_by_hand(database, study, take(database), scores=[1.0, 1.0])
+    step(database, study.name)
+    claim = take(database)
+    data = malicious(marker)[dress]
+    model = asdict(blobs.put(DatabaseStore(database), "model", data))
+    provenance = {"versions": {}, "device": "cpu", "model": model}
+    finish(database, claim, attributes={"scores": [1.0], "seeds": [1], **provenance})
+    if dress == "safetensors around a pickle":
+        step(database, study.name)  # one array of numbers, which nobody will take for a network
+    else:
+        with pytest.raises(BlobDamagedError, match="is no model"):
+            step(database, study.name)
+    assert not marker.exists()
