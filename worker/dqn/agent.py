@@ -47,7 +47,7 @@ class Agent:
         self.target = StackedNetwork(sizes, stack, device)
         self.online.initialize(generators)
         self.target.flat.copy_(self.online.flat)
-        self._backprop = Backprop(sizes, stack, params.batch_size, self._device)
+        self._backprop = Backprop(sizes, stack, params.batch_size, self._device, params.precision)
         self._gradient = torch.zeros_like(self.online.flat)  # [S, P]
         self._moments = {
             "step": torch.zeros((), device=device),
@@ -86,7 +86,7 @@ class Agent:
             slope = 2.0 * error
             losses = error.square().mean(1)
         slopes = torch.zeros_like(q_tm1).scatter_(1, a_tm1, slope.div_(params.batch_size)[:, None])
-        self._backprop.gradient(self.online, slopes, out=self._gradient)
+        self._backprop.gradient(slopes, out=self._gradient)
         self._clip()
         self._adam_step()
         # Summed where it lies: reading it each time would make a device wait for the host.

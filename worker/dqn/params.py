@@ -29,6 +29,7 @@ class Params:
     net_arch: tuple[int, ...]  # widths of the hidden layers
     loss: Literal["huber", "mse"]  # what the temporal-difference error costs; huber's knee is at 1
     double_q: bool  # the online network picks the next action, the target network values it
+    precision: Literal["fp32", "bf16"] = "fp32"  # of the matrix products of an update
 
     @property
     def updates_per_round(self) -> int:

@@ -216,3 +216,15 @@ def test_adams_averages_never_linger_among_the_subnormals() -> None:
     average = stacked.state()["adam.exp_avg"]
     assert (average == 0).any()
     assert not ((average != 0) & (average.abs() < torch.finfo(torch.float32).tiny)).any()
+
+
+def test_bf16_follows_fp32_to_its_own_precision() -> None:
+    """Catches a precision that changes more than the rounding, and one that changes nothing."""
+    exact, rounded = agents(PARAMS), agents(replace(PARAMS, precision="bf16"))
+    start = exact.online.flat.clone()
+    for batch in batches(20, scale=0.1):
+        exact.update(batch)
+        rounded.update(batch)
+    way, gap = exact.online.flat - start, rounded.online.flat - exact.online.flat
+    assert 0 < gap.norm() < 0.1 * way.norm()
+    assert rounded.online.flat.dtype == torch.float32

@@ -60,7 +60,7 @@ def test_gradients_are_those_of_separate_networks() -> None:
     values = passes.values(network, inputs, keep=True)  # [S, A, B]
     passes.values(stacked(seed=1), 2.0 * inputs)  # one that is not kept changes nothing
     gradient = torch.full_like(network.flat, math.nan)
-    passes.gradient(network, 2.0 * values, out=gradient)  # of the sum of squares
+    passes.gradient(2.0 * values, out=gradient)  # of the sum of squares
     for i in range(STACK):
         reference = plain(network, i)
         reference(inputs[i]).square().sum().backward()
