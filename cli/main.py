@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from cli import logs
-from tuning.errors import FleetError
+from tuning.errors import DatabaseUnavailableError, FleetError
 from tuning.escape import printable
 from tuning.settings import load_settings
 
@@ -126,6 +126,7 @@ def coordinate(
     from coordinator.create import create_or_join
     from coordinator.status import snapshot
     from coordinator.watch import watch
+    from tuning.retry import patiently
     from tuning.storage import Database
     from worker.stop import Stop, StopRequested
 
@@ -137,7 +138,11 @@ def coordinate(
         with database_url(settings) as url:
             database = Database(url, application="trialfleet-coordinator", pause=stop.wait)
             database.wait_for_schema(settings.migration_patience)
-            study = create_or_join(database, spec, artifacts=settings.artifacts)
+            study = patiently(
+                lambda: create_or_join(database, spec, artifacts=settings.artifacts),
+                patience=settings.outage_patience,
+                pause=stop.wait,
+            )
             if study.ended:
                 _say(f"study {study.name!r} has ended before; nothing is left to do")
             study = watch(database, study.name, settings=settings, pause=stop.wait)
@@ -177,6 +182,7 @@ def worker(
 
     from cli.connect import database_url
     from cli.join import study_wanted, wait_for_study
+    from tuning.retry import patiently
     from tuning.storage import Database
     from worker.loop import Worker
 
@@ -188,8 +194,12 @@ def worker(
             database = Database(url, application="trialfleet-worker", pause=stop.wait)
             database.wait_for_schema(settings.migration_patience)
             patience = settings.migration_patience
-            name = wait_for_study(database, wanted, spec, patience, stop.wait)
-            Worker(database, name, settings=settings, stop=stop).run()
+
+            def join() -> Worker:
+                name = wait_for_study(database, wanted, spec, patience, stop.wait)
+                return Worker(database, name, settings=settings, stop=stop)
+
+            patiently(join, patience=settings.outage_patience, pause=stop.wait).run()
             database.close()
     except StopRequested:
         raise typer.Exit(stop.exit_code) from None
@@ -325,6 +335,17 @@ def main() -> None:
         logs.configure(load_settings())
         app()
     except FleetError as exc:
-        message = printable(" ".join(f"{exc}".split()))
-        _say(f"trialfleet: {message}. {exc.remedy}")
-        sys.exit(exc.exit_code)
+        _give_up(exc)
+    except Exception as exc:
+        from tuning.postgres import is_outage
+        from tuning.retry import first_line
+
+        if not is_outage(exc):
+            raise
+        _give_up(DatabaseUnavailableError(f"PostgreSQL went away: {first_line(exc)}"))
+
+
+def _give_up(error: FleetError) -> NoReturn:
+    message = printable(" ".join(f"{error}".split()))
+    _say(f"trialfleet: {message}. {error.remedy}")
+    sys.exit(error.exit_code)

@@ -49,10 +49,13 @@ def _create(database: Database, spec: Spec, artifacts: str) -> Study:
     open_store(artifacts, database)  # refuses a URL that is none, before anything is written
     search = _optuna_study(database, spec.name)
     if search.get_trials(deepcopy=False):
-        raise StudyMismatchError(
-            f"an Optuna study called {spec.name!r} exists that Trialfleet did not create"
-        )
-    search.set_user_attr("digest", spec.digest)
+        # Another coordinator may have stored it since we looked, and workers have begun.
+        try:
+            return studies.find(database, spec.name)
+        except StudyNotFoundError:
+            raise StudyMismatchError(
+                f"an Optuna study called {spec.name!r} exists that Trialfleet did not create"
+            ) from None
     with database.transaction() as connection:
         connection.execute(
             INSERT,
@@ -68,7 +71,9 @@ def _create(database: Database, spec: Spec, artifacts: str) -> Study:
                 "artifacts": artifacts,
             },
         )
-    return studies.find(database, spec.name)
+    study = studies.find(database, spec.name)
+    search.set_user_attr("digest", study.digest)
+    return study
 
 
 def create_final(database: Database, study: Study) -> optuna.Study:

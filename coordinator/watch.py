@@ -99,12 +99,12 @@ def watch(
         DatabaseUnavailableError: The database stayed away.
     """
     leadership = Leadership(database, name, lease_seconds=settings.lease_seconds)
-    leads = False
+    leads: bool | None = None
 
     def look() -> Study:
         nonlocal leads
-        if leadership.hold() != leads:
-            leads = not leads
+        before, leads = leads, leadership.hold()
+        if leads != before:
             log.info("leading" if leads else "standing by for the leader", study=name)
         return step(database, name) if leads else _stand_by(database, name)
 

@@ -49,15 +49,16 @@ def patiently(
                 if store_failed:
                     raise
                 raise DatabaseUnavailableError(
-                    f"PostgreSQL was away for {now - started:.0f} seconds: {_first_line(exc)}"
+                    f"PostgreSQL was away for {now - started:.0f} seconds: {first_line(exc)}"
                 ) from exc
             if longest == _FIRST_PAUSE:
                 what = "artifact store" if store_failed else "database"
-                log.warning(f"{what} away, waiting", reason=_first_line(exc))
+                log.warning(f"{what} away, waiting", reason=first_line(exc))
             # Full jitter: workers that lost the database together do not come back together.
             pause(random.uniform(0, longest))
             longest = min(2 * longest, _LONGEST_PAUSE)
 
 
-def _first_line(exc: BaseException) -> str:
+def first_line(exc: BaseException) -> str:
+    """What an error says, without the statement and its values that SQLAlchemy adds."""
     return (str(exc.__cause__ or exc).strip().splitlines() or [type(exc).__name__])[0]

@@ -87,6 +87,31 @@ def test_04_a_database_that_stays_away_ends_the_worker_with_its_own_code(
     fleet.ends()
 
 
+def test_04_away_while_they_start(fleet: Fleet, proxy: Proxy, proxy_url: URL) -> None:
+    created = proxy.trap("INSERT INTO fleet.studies", "reset")
+    coordinator = fleet.coordinator(url=proxy_url, trials=1)
+    coordinator.says("database away, waiting")
+    coordinator.says("leading")
+    coordinator.send(signal.SIGTERM)
+    assert coordinator.ends() == 143
+    found = proxy.trap("FROM fleet.studies WHERE name", "reset")
+    worker = fleet.worker(url=proxy_url)
+    worker.says("database away, waiting")
+    fleet.ends()
+    assert worker.ends() == 0
+    assert created.sprung.is_set()
+    assert found.sprung.is_set()
+
+
+def test_04_away_in_the_middle_of_a_command(fleet: Fleet, proxy: Proxy, proxy_url: URL) -> None:
+    fleet.create(trials=1)
+    proxy.trap("FROM fleet.studies WHERE name", "reset")
+    status = fleet.start("status", STUDY, url=proxy_url)
+    assert status.ends() == 5
+    assert "PostgreSQL went away" in status.output
+    assert len(status.output.splitlines()) == 1
+
+
 @pytest.mark.parametrize("statement", [CLAIM, REPORT, CURVE, POINT, FINISH])
 def test_05_the_reply_to_commit_is_lost(
     fleet: Fleet, proxy: Proxy, proxy_url: URL, statement: str
