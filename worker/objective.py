@@ -130,7 +130,12 @@ class Attempt:
             self._claim,
             every=self._settings.checkpoint_every,
         )
-        self._watch.resume(self._patiently(lambda: snapshots.restore(training)))
+        step = self._patiently(lambda: snapshots.restore(training))
+        if step == 0 and self._claim.attempt > 1:
+            # It has started over, perhaps only now: Optuna's trial still believes in what the
+            # attempts before have reported, and would ignore the same steps.
+            trial, _ = self._patiently(self._open)
+        self._watch.resume(step)
         reports = Reports(self._database, trial)
         try:
             state, evaluation = self._train(training, reports, snapshots)

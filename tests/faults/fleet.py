@@ -9,12 +9,13 @@ from typing import Any
 
 from sqlalchemy import URL, Row, text
 
+from coordinator.create import create_or_join
 from coordinator.watch import watch
 from tests.faults.environments import ENV
 from tests.faults.processes import ROOT, Process, eventually
 from tests.support.invariants import check_invariants
 from tests.support.server import plain
-from tests.support.studies import create, expire, trivial_study
+from tests.support.studies import expire, trivial_spec, trivial_study
 from tuning.settings import PREFIX, Settings
 from tuning.storage import Database
 from tuning.studies import Study
@@ -103,13 +104,18 @@ class Fleet:
     ) -> Process:
         """Start a coordinator of the study with these fields."""
         name = name or f"coordinate-{len(self.processes)}"
+        return self.start("coordinate", str(self.study_file(name, **fields)), name=name, url=url)
+
+    def study_file(self, name: str = "study", **fields: Any) -> Path:
+        """A file of the study with these fields."""
         path = self.folder / f"{name}.toml"
         path.write_text(trivial_study(**{**STEERED, **fields}), encoding="utf-8")
-        return self.start("coordinate", str(path), name=name, url=url)
+        return path
 
-    def create(self, **fields: Any) -> Study:
-        """Create a study that can be steered."""
-        return create(self.database, **{**STEERED, **fields})
+    def create(self, *, artifacts: str = "database", **fields: Any) -> Study:
+        """Create a study that can be steered, its artifacts in this store."""
+        spec = trivial_spec(**{**STEERED, **fields})
+        return create_or_join(self.database, spec, artifacts=artifacts)
 
     def rows(self, statement: str, **values: Any) -> list[Row[Any]]:
         """The rows of a query."""

@@ -19,6 +19,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import TypeVar
 
+from tests.faults.clock import shift_clock
 from tests.faults.environments import STEER
 
 T = TypeVar("T")
@@ -28,6 +29,8 @@ PATIENCE = 40.0  # seconds until a test gives a condition up
 
 # The host name that a forked process is to believe in.
 HOST = "FAULTS_HOST"
+# How many seconds its wall clock is to be ahead.
+CLOCK = "FAULTS_CLOCK"
 
 # What a worker or a coordinator imports sooner or later.
 PRELOAD = [
@@ -70,6 +73,7 @@ def _run(arguments: list[str], folder: str, log: str, environment: dict[str, str
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    time.tzset()
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -78,6 +82,8 @@ def _run(arguments: list[str], folder: str, log: str, environment: dict[str, str
         # Containers that are made anew come back with the same names and the same process ids.
         socket.gethostname = lambda: environment[HOST]
         os.getpid = lambda: 7
+    if CLOCK in environment:
+        shift_clock(float(environment[CLOCK]))
     from cli.main import main
 
     main()

@@ -154,8 +154,30 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("written", [False, True], ids=["before its commit", "after its commit"])
-@pytest.mark.parametrize("step", STEPS)
+# Those that can go wrong most, and one of every other kind; `make faults` runs them all.
+QUICK = {
+    ("creating Optuna's study", False),
+    ("creating ours", False),
+    ("enqueueing the final stage", False),
+    ("enqueueing the final stage", True),
+    ("storing the best agent", False),
+    ("concluding", True),
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "written"),
+    [
+        pytest.param(
+            step,
+            written,
+            id=f"{step}, {'after' if written else 'before'} its commit",
+            marks=[] if (step, written) in QUICK else [pytest.mark.slow],
+        )
+        for step in STEPS
+        for written in (False, True)
+    ],
+)
 def test_11_kill_9_while(
     fleet: Fleet, proxy: Proxy, proxy_url: URL, step: str, written: bool
 ) -> None:

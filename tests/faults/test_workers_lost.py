@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import URL
 
 from coordinator.watch import step
-from tests.faults.fleet import LEASE, SEGMENT, STUDY, WHOLE, Fleet
+from tests.faults.fleet import LEASE, SEGMENT, SEGMENTS, STUDY, WHOLE, Fleet
 from tests.faults.processes import PATIENCE, Process, eventually
 from tests.faults.proxy import Proxy
 from tests.support.studies import take, train_by_hand
@@ -102,6 +102,29 @@ def test_02_sigterm_gives_the_trial_back_with_a_checkpoint(fleet: Fleet) -> None
     fleet.replays(0)
 
 
+def test_02_interrupted_three_times_it_is_equal_to_the_bit(fleet: Fleet) -> None:
+    fleet.create(trials=1)
+    trained = 0
+    for interruption in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+        worker = fleet.worker(steer="slow")
+        claim = fleet.claimed(worker, number=0)
+        # Each attempt adds something of its own.
+        trained = trained // SEGMENT + 2
+        fleet.trained(claim.trial_id, segments=trained)
+        worker.send(interruption)
+        assert worker.ends() == 128 + interruption
+        fleet.expire()
+        leases.reap(fleet.database, STUDY)
+        trained = fleet.checkpoint(claim.trial_id) or 0
+        assert 0 < trained < SEGMENT * (SEGMENTS - 2)
+    last = fleet.worker()
+    fleet.ends()
+    assert fleet.outcomes(0) == ["released", "lost", "released", "finished"]
+    assert f"step={trained}" in last.output
+    assert fleet.curve(claim.trial_id) == WHOLE
+    fleet.replays(0)
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
 )
@@ -109,7 +132,11 @@ def test_02_a_stop_does_not_wait_for_the_segments_end(
     fleet: Fleet, number: signal.Signals, code: int
 ) -> None:
     # A segment of hours.
-    long = {"env": "CartPole-v1", "train_steps": 10_000_000, "eval_every": 10_000_000}
+    long: dict[str, Any] = {
+        "env": "CartPole-v1",
+        "train_steps": 10_000_000,
+        "eval_every": 10_000_000,
+    }
     fleet.create(trials=1, **long)
     worker = fleet.worker()
     claim = fleet.claimed(worker)
