@@ -132,12 +132,8 @@ def test_02_a_stop_does_not_wait_for_the_segments_end(
     fleet: Fleet, number: signal.Signals, code: int
 ) -> None:
     # A segment of hours.
-    long: dict[str, Any] = {
-        "env": "CartPole-v1",
-        "train_steps": 10_000_000,
-        "eval_every": 10_000_000,
-    }
-    fleet.create(trials=1, **long)
+    steps = 10_000_000
+    fleet.create(trials=1, env="CartPole-v1", train_steps=steps, eval_every=steps)
     worker = fleet.worker()
     claim = fleet.claimed(worker)
     progress = "SELECT step FROM fleet.workers WHERE step > 0"
