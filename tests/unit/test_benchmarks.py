@@ -1,0 +1,121 @@
+"""The arithmetic of the benchmarks: intervals, what counts as overlap, and their tables."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import curves, search
+from benchmarks.intervals import Interval, bootstrap_interval, interquartile_mean
+from benchmarks.search import ROOT, Outcome, variant
+from benchmarks.worker_overhead import TRAINING, Stopwatch, outside
+from tuning.studyfile import load
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([5.0], 5.0),
+        ([1.0, 2.0, 6.0], 3.0),
+        ([0.0, 1.0, 3.0, 100.0], 2.0),
+        ([9.0, 500.0, 1.0, 2.0, 3.0, 4.0, 0.0, -7.0], 2.5),
+        ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 1e6], 4.5),
+    ],
+)
+def test_the_interquartile_mean_leaves_a_quarter_out_at_each_end(
+    values: list[float], expected: float
+) -> None:
+    assert interquartile_mean(np.array(values)) == expected
+
+
+def test_a_bootstrap_interval_holds_its_confidence() -> None:
+    rng = np.random.default_rng(1)
+    sample = rng.normal(100.0, 10.0, 40)
+    low, high = bootstrap_interval(sample)
+    assert low < interquartile_mean(sample) < high
+    # The interquartile mean of 40 normal draws has a standard error of about 1.75.
+    assert 4.5 < high - low < 9.5
+    narrow = bootstrap_interval(sample, confidence=0.5)
+    assert narrow.high - narrow.low < 0.5 * (high - low)
+    assert bootstrap_interval(sample) == (low, high)
+    assert bootstrap_interval(np.full(5, 7.0)) == (7.0, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ((0.0, 1.0), (2.0, 3.0), False),
+        ((0.0, 2.0), (2.0, 3.0), True),
+        ((0.0, 9.0), (2.0, 3.0), True),
+        ((2.5, 2.5), (2.0, 3.0), True),
+    ],
+)
+def test_intervals_overlap_where_they_share_a_point(
+    one: tuple[float, float], other: tuple[float, float], expected: bool
+) -> None:
+    assert Interval(*one).overlaps(Interval(*other)) is expected
+    assert Interval(*other).overlaps(Interval(*one)) is expected
+
+
+def test_curves_are_read_as_written_and_compared_where_both_were_evaluated(tmp_path: Path) -> None:
+    ours = {seed: {10: 100.0 + seed, 20: 200.0, 30: 1.0} for seed in range(5)}
+    sb3 = {seed: {10: 100.5 + seed, 20: 300.0} for seed in range(4)}
+    for who, kept in (("ours", ours), ("sb3", sb3)):
+        curves.write(curves.path(tmp_path, "light", who), kept)
+    read = [curves.read(curves.path(tmp_path, "light", who)) for who in curves.LEARNERS]
+    assert read == [ours, sb3]
+    rows = curves.compare(*read)
+    assert [step for step, *_ in rows] == [10, 20]
+    lines = curves.table(rows).splitlines()
+    assert lines[-2].endswith("yes")
+    assert lines[-1].endswith("NO")
+    assert "200.0" in lines[-1]
+
+
+def outcome(*, sampler: str, study_seed: int, trials: int, found: bool = True) -> Outcome:
+    return Outcome(
+        sampler=sampler,
+        pruner="none",
+        seeds=4,
+        study_seed=study_seed,
+        found=found,
+        trials=trials,
+        agent_steps=1_000 * trials,
+    )
+
+
+def test_a_search_that_found_nothing_counts_as_the_longest() -> None:
+    assert search.median([3.0, math.inf, 1.0]) == 3.0
+    assert search.median([3.0, math.inf]) == 3.0
+    assert search.median([3.0, math.inf, math.inf]) == math.inf
+    lines = search.table(
+        [outcome(sampler="random", study_seed=n, trials=5, found=n == 0) for n in range(3)]
+        + [outcome(sampler="tpe", study_seed=n, trials=5 + n, found=n < 2) for n in range(3)]
+    ).splitlines()
+    # The best first, although both have spent as many trials at least.
+    assert lines[1].split()[:6] == ["tpe", "none", "4", "2/3", "6", "6"]
+    assert lines[2].split()[:6] == ["random", "none", "4", "1/3", "–", "–"]
+
+
+def test_a_variant_differs_in_what_was_asked_for_alone() -> None:
+    spec = load(ROOT / "studies" / "cartpole.toml")
+    other = variant(spec, sampler="cmaes", pruner='{ name = "median" }', seeds=2, study_seed=5)
+    assert (other.search.sampler.name, other.search.pruner.name) == ("cmaes", "median")
+    assert (other.task.seeds, other.seed) == (2, 5)
+    assert (other.agent, other.final, other.name) == (spec.agent, spec.final, spec.name)
+    same = variant(spec, sampler="tpe", pruner="none", seeds=None, study_seed=spec.seed)
+    assert same.task == spec.task
+
+
+def test_a_part_inside_another_is_not_counted_twice() -> None:
+    watch = Stopwatch()
+    watch.seconds |= {TRAINING: 9.0, "claim": 0.5, "finish": 0.4}
+    assert outside([watch, watch], beat_seconds=0.2) == pytest.approx(2.0 / 19.8)
+    nested = Stopwatch()
+    with nested.part("outer"), nested.part("inner"):
+        busy = sum(range(10_000))
+    assert busy
+    assert nested.seconds["inner"] > nested.seconds["outer"] > 0.0
