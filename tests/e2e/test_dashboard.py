@@ -1,0 +1,53 @@
+"""The dashboard as a person sees it: in a browser."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.e2e.compose import docker, eventually
+from tests.e2e.story import Story
+
+# Without the sandbox (root has none), and without any service of the browser's maker.
+BROWSER = (
+    *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+    *("--disable-quic", "--disable-background-networking", "--no-first-run"),
+    *("--disable-component-update", "--virtual-time-budget=15000", "--dump-dom"),
+)
+
+
+@pytest.fixture
+def address(story: Story) -> str:
+    """Where the dashboard is published on this machine."""
+    return "http://" + story.project.compose("port", "dashboard", "8080").strip()
+
+
+def page(tools: str, url: str) -> str:
+    """The page as it stands once its scripts have run."""
+    options = ("run", "--rm", "--network", "host", "--init")
+    return docker(*options, tools, *BROWSER, url)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/dashboard", ["small", "small.final"]),
+        ("/dashboard/studies/1/trials", ["small", "learning_rate", "Trial 0"]),
+    ],
+)
+def test_a_browser_shows_the_study(
+    tools: str, address: str, path: str, expected: list[str]
+) -> None:
+    def shown() -> bool:
+        text = page(tools, address + path)
+        return all(word in text for word in expected)
+
+    eventually(shown, f"{path} shows {expected}: {page(tools, address + path)[-3000:]}")
+
+
+def test_nothing_can_be_changed_through_it(address: str) -> None:
+    request = urllib.request.Request(address + "/api/studies/1", method="DELETE")
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(request, timeout=10)
