@@ -12,13 +12,13 @@ BIN = $(VENV)/bin
 READY = $(VENV)/ready
 WORKERS ?= 2
 
-.PHONY: demo test lint faults e2e bench-env clean
+.PHONY: demo test lint faults e2e secrets bench-env clean
 
 demo: $(READY)  ## tune a small DQN with two workers on an embedded PostgreSQL
 	$(BIN)/trialfleet run studies/demo.toml --workers $(WORKERS)
 
 test: lint  ## lint, then every test but the slow ones, on a real PostgreSQL
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not docker"
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -28,6 +28,18 @@ lint: $(READY)
 
 faults: $(READY)  ## every fault test, the slow ones too
 	$(BIN)/python -m pytest tests/faults
+
+e2e: $(READY)  ## the containers, for real: needs a Docker engine with Compose v2 and Buildx
+	$(BIN)/python -m pytest -m docker tests/e2e
+
+# For deployments other than docker-compose.yml, which makes its own; docs/deploy.md says when.
+SECRETS ?= secrets
+DATABASE_HOST ?= postgres
+DATABASE_PORT ?= 5432
+DATABASE_QUERY ?=
+secrets:  ## passwords and database URLs in $(SECRETS); what is there already stays
+	$(PYTHON) deploy/image/make_secrets.py "$(SECRETS)" --host "$(DATABASE_HOST)" \
+	  --port "$(DATABASE_PORT)" --query "$(DATABASE_QUERY)"
 
 bench-env: $(READY)  ## what the benchmarks compare with
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'

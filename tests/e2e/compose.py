@@ -14,6 +14,7 @@ from tuning.storage import wait_until
 
 ROOT = Path(__file__).parents[2]
 TAG = "e2e"  # of the images, so that those of the person at this machine stay theirs
+BASE = os.environ.get("BASE_IMAGE", "python:3.11-slim-bookworm")
 PATIENCE = 120.0  # seconds until something that must happen counts as never happening
 OURS = ("STUDY", "SECRETS", "TRIALFLEET_", "POSTGRES_", "DASHBOARD_", "COMPOSE_")
 
@@ -43,6 +44,13 @@ def docker(*arguments: str, check: bool = True, **variables: str) -> str:
         assert done.returncode == 0, f"docker {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
         return done.stdout
     return done.stdout + done.stderr
+
+
+def build(tag: str, folder: str) -> str:
+    """Build an image that only the tests need; its name."""
+    context = str(ROOT / "tests" / "e2e" / folder)
+    docker("build", "--quiet", "--build-arg", f"BASE_IMAGE={BASE}", "--tag", tag, context)
+    return tag
 
 
 def eventually(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.compose import ROOT, TAG, Project, docker
+from tests.e2e.compose import ROOT, TAG, Project, build
 from tests.e2e.story import Story, tell
 
 
@@ -42,10 +42,7 @@ def images(engine: None) -> None:
 @pytest.fixture(scope="session")
 def tools(engine: None) -> str:
     """An image with a browser, a connection pooler and cloud-init."""
-    tag = f"trialfleet-e2e-tools:{TAG}"
-    folder = str(ROOT / "tests" / "e2e" / "tools")
-    docker("build", "--quiet", "--tag", tag, folder)
-    return tag
+    return build(f"trialfleet-e2e-tools:{TAG}", "tools")
 
 
 @pytest.fixture(scope="session")

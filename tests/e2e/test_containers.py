@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.compose import ROOT, TAG, Project, docker
+from tests.e2e.compose import BASE, ROOT, TAG, Project, docker
 from tests.e2e.story import Story
 
 SERVICES = ["secrets", "check", "postgres", "migrate", "coordinator", "worker", "dashboard"]
@@ -114,7 +114,7 @@ def test_only_a_worker_has_pytorch_and_the_images_are_as_small_as_promised(image
         program = "import importlib.util as u; print(u.find_spec('torch'))"
         assert docker(*run, f"trialfleet-{image}:{TAG}", "-c", program).strip() == "None"
     # On top of the base image, which takes about 130 MB where it is the public one.
-    base = _size("python:3.11-slim-bookworm")
+    base = _size(BASE)
     assert _size(f"trialfleet-worker:{TAG}") - base < (1200 - 130) * 1e6
     assert _size(f"trialfleet-coordinator:{TAG}") - base < (400 - 130) * 1e6
 

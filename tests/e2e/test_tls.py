@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.compose import ROOT, TAG, Project, check_in_container, docker
+from tests.e2e.compose import ROOT, TAG, Project, build, check_in_container, docker
 
 DATABASE = ("docker-compose.yml", "deploy/tls.compose.yml", "tests/e2e/tls/database.compose.yml")
 WORKERS = ("deploy/worker.compose.yml", "tests/e2e/tls/worker.compose.yml")
@@ -44,9 +44,7 @@ def postgres(engine: None) -> str:
     asked = ("run", "--rm", "--entrypoint", "pg_config", "postgres:18", "--configure")
     if "openssl" in docker(*asked, check=False):
         return "postgres:18"
-    tag = f"trialfleet-e2e-postgres:{TAG}"
-    docker("build", "--quiet", "--tag", tag, str(ROOT / "tests" / "e2e" / "tls" / "postgres"))
-    return tag
+    return build(f"trialfleet-e2e-postgres:{TAG}", "tls/postgres")
 
 
 @pytest.fixture(scope="module")
