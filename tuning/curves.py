@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from tuning.storage import Database
 
@@ -21,18 +21,17 @@ READ = text("""
 Curve = list[tuple[int, list[float]]]  # (environment step, mean return of each agent [S])
 
 
-def write(database: Database, trial_id: int, step: int, returns: Sequence[float]) -> None:
+def write(connection: Connection, trial_id: int, step: int, returns: Sequence[float]) -> None:
     """Store one point; writing it again changes nothing.
 
     Args:
-        database: Carries the trial's fence.
+        connection: In a transaction that carries the trial's fence.
         trial_id: Optuna's row.
         step: Environment steps of each agent so far.
         returns: Mean return of each agent, `[S]`.
     """
-    with database.transaction() as connection:
-        values = {"trial_id": trial_id, "step": step, "returns": [float(r) for r in returns]}
-        connection.execute(WRITE, values)
+    values = {"trial_id": trial_id, "step": step, "returns": [float(r) for r in returns]}
+    connection.execute(WRITE, values)
 
 
 def read(database: Database, study_id: int) -> dict[int, Curve]:

@@ -127,9 +127,9 @@ SET_VALUE = text("""
     VALUES (:trial_id, 0, :value, 'FINITE')
     ON CONFLICT (trial_id, objective) DO UPDATE SET value = excluded.value
 """)
-SET_ATTRIBUTE = text("""
+SET_ATTRIBUTES = text("""
     INSERT INTO public.trial_user_attributes (trial_id, key, value_json)
-    VALUES (:trial_id, :key, :value)
+    SELECT :trial_id, * FROM unnest(CAST(:keys AS text[]), CAST(:values AS text[]))
     ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json
 """)
 SET_FINISHED = text("""
@@ -301,10 +301,11 @@ def _hold(connection: Connection, claim: Claim, *, then: str) -> bool:
 
 
 def _set_attributes(connection: Connection, trial_id: int, attributes: Mapping[str, Any]) -> None:
-    for key, value in attributes.items():
-        # allow_nan=False: JSON has no NaN, and PostgreSQL's readers would stumble over it.
-        encoded = json.dumps(value, allow_nan=False)
-        connection.execute(SET_ATTRIBUTE, {"trial_id": trial_id, "key": key, "value": encoded})
+    # allow_nan=False: JSON has no NaN, and PostgreSQL's readers would stumble over it.
+    values = [json.dumps(value, allow_nan=False) for value in attributes.values()]
+    connection.execute(
+        SET_ATTRIBUTES, {"trial_id": trial_id, "keys": [*attributes], "values": values}
+    )
 
 
 def reap(database: Database, study: str) -> list[Lost]:

@@ -183,8 +183,9 @@ class Attempt:
         Opened anew for each try: a value that was stored although its reply was lost is then read
         back, instead of another one being suggested.
         """
-        trial = open_trial(self._database, self._study, self._claim)
-        return trial, configure(self._study, self._claim, trial)
+        with self._database.optuna_storage.opening():
+            trial = open_trial(self._database, self._study, self._claim)
+            return trial, configure(self._study, self._claim, trial)
 
     def _store_model(self, training: Training, trial: optuna.Trial) -> dict[str, Any]:
         """Put the trained networks, all agents stacked, into the artifact store."""

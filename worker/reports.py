@@ -7,7 +7,7 @@ import structlog
 
 from tuning import curves
 from tuning.postgres import is_outage
-from tuning.storage import Database
+from tuning.storage import Database, note_report, report
 from worker.dqn.train import Evaluation
 
 log = structlog.get_logger()
@@ -33,9 +33,12 @@ class Reports:
         """Write what waits, oldest first. Repeating it after a lost reply changes nothing."""
         while self._waiting:
             evaluation = self._waiting[0]
-            means = evaluation.returns.mean(axis=1)  # [S]
-            self._trial.report(float(means.mean()), evaluation.step)
-            curves.write(self._database, self._trial._trial_id, evaluation.step, means.tolist())
+            means, step = evaluation.returns.mean(axis=1), evaluation.step  # [S]
+            value = float(means.mean())
+            with self._database.transaction() as connection:
+                report(connection, self._database, self._trial, value, step)
+                curves.write(connection, self._trial._trial_id, step, means.tolist())
+            note_report(self._trial, value, step)
             self._waiting.pop(0)
 
     def try_to_flush(self) -> bool:

@@ -167,7 +167,8 @@ def test_a_reclaimed_trial_keeps_what_it_reported_up_to_its_checkpoint(database:
     trial = database.optuna_trial(database.optuna_study(study.name), claim.trial_id)
     for step in (16, 32, 48):
         trial.report(float(step), step)
-        curves.write(database, claim.trial_id, step, [1.0, 2.0])
+        with database.transaction() as connection:
+            curves.write(connection, claim.trial_id, step, [1.0, 2.0])
     storage = database.optuna_storage
     storage.set_trial_system_attr(claim.trial_id, "completed_rung_0", 5.0)
     with database.transaction() as connection:

@@ -168,7 +168,8 @@ def train_by_hand(
             points[task.eval_every] = [early] * len(seeds)
         for step in sorted(points):
             trial.report(float(np.mean(points[step])), step)
-            curves.write(database, claim.trial_id, step, points[step])
+            with database.transaction() as connection:
+                curves.write(connection, claim.trial_id, step, points[step])
         attributes: dict[str, Any] = {
             "scores": list(scores),
             "seeds": seeds,

@@ -1,0 +1,102 @@
+"""Opening a trial: one transaction for all that the sampler suggests, one for each report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import optuna
+import pytest
+from sqlalchemy import text
+
+from tests.support.studies import create, take
+from tuning import curves, leases, space
+from tuning.leases import Claim
+from tuning.postgres import lease_was_lost
+from tuning.storage import Database, note_report, report
+from tuning.studies import Study
+
+
+def opened(database: Database, study: Study, claim: Claim) -> optuna.Trial:
+    database.fence = claim.fence
+    return database.optuna_trial(database.optuna_study(study.name), claim.trial_id)
+
+
+def stored(database: Database, claim: Claim) -> int:
+    """How many parameters of the trial are in the database."""
+    counted = text("SELECT count(*) FROM public.trial_params WHERE trial_id = :trial_id")
+    with database.transaction() as connection:
+        return int(connection.scalar(counted, {"trial_id": claim.trial_id}) or 0)
+
+
+def test_what_is_suggested_is_stored_together_and_read_back(
+    open_database: Callable[[], Database],
+) -> None:
+    database, other = open_database(), open_database()
+    study = create(database)
+    claim = take(database)
+    with database.optuna_storage.opening():
+        trial = opened(database, study, claim)
+        suggested = space.suggest(trial, study.spec.agent)
+        assert stored(other, claim) == 0
+    assert stored(other, claim) == 2
+    assert trial.params == opened(other, study, claim).params
+    again = opened(database, study, claim)
+    with database.optuna_storage.opening():
+        assert space.suggest(again, study.spec.agent) == suggested
+
+
+def test_an_opening_that_fails_stores_nothing_and_the_next_one_is_whole(database: Database) -> None:
+    study = create(database)
+    claim = take(database)
+
+    def interrupted() -> None:
+        with database.optuna_storage.opening():
+            space.suggest(opened(database, study, claim), study.spec.agent)
+            raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        interrupted()
+    assert stored(database, claim) == 0
+    space.suggest(opened(database, study, claim), study.spec.agent)
+    assert stored(database, claim) == 2
+
+
+def test_a_trial_lost_while_it_was_opened_gets_no_parameters(
+    open_database: Callable[[], Database],
+) -> None:
+    database, other = open_database(), open_database()
+    study = create(database)
+    claim = take(database)
+
+    def lost_on_the_way() -> None:
+        with database.optuna_storage.opening():
+            space.suggest(opened(database, study, claim), study.spec.agent)
+            leases.release(other, claim)
+
+    with pytest.raises(optuna.exceptions.StorageInternalError) as refusal:
+        lost_on_the_way()
+    assert lease_was_lost(refusal.value)
+    assert stored(other, claim) == 0
+
+
+def test_a_report_and_its_curve_are_written_both_or_not_at_all(database: Database) -> None:
+    study = create(database, train_steps=32)
+    claim = take(database)
+    trial = opened(database, study, claim)
+
+    def write(step: int, *, fail: bool) -> None:
+        with database.transaction() as connection:
+            report(connection, database, trial, 7.0, step)
+            curves.write(connection, claim.trial_id, step, [6.0, 8.0])
+            if fail:
+                raise ConnectionResetError
+
+    write(16, fail=False)
+    write(16, fail=False)  # its reply was lost, say
+    note_report(trial, 7.0, 16)
+    with pytest.raises(ConnectionResetError):
+        write(32, fail=True)
+    database.fence = None
+    frozen = database.optuna_study(study.name).trials[0]
+    assert frozen.intermediate_values == {16: 7.0}
+    assert curves.read(database, study.search_id) == {0: [(16, [6.0, 8.0])]}
