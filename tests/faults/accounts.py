@@ -12,8 +12,10 @@ from sqlalchemy.pool import NullPool
 from tests.faults.processes import eventually
 from tests.support.server import Server
 
-# Everything that a URL, str.format, a shell or a log could stumble over.
-PASSWORD = "h{un}t%e@r:2/ {0}%7B%s'\"\\?j#k$(id)"
+# Every way of writing the password down leaves this part of it as it is.
+SECRET = "hunter2"
+# Around it everything that a URL, str.format, a shell or a log could stumble over.
+PASSWORD = "{}%@:/ {0}%7B%s'\"\\?#$(id)" + SECRET + "{x}%c@d:e/f g"
 
 
 @contextmanager
