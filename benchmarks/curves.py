@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.dqn_speed import SETTINGS
+from benchmarks import dqn_speed
 from benchmarks.intervals import Interval, bootstrap_interval, interquartile_mean
 from worker.dqn.evaluate import evaluate
 from worker.dqn.network import load_network
@@ -33,6 +33,32 @@ from worker.dqn.params import Params
 from worker.dqn.train import Evaluation, Training
 
 ENV = "CartPole-v1"
+SETTINGS = {
+    **dqn_speed.SETTINGS,
+    # CleanRL's settings are for half a million steps, and RL Zoo's swing widely; these learn early
+    # and steadily, so that a difference has the best chance to show.
+    "steady": (
+        20_000,
+        Params(
+            learning_rate=5e-4,
+            gamma=0.99,
+            batch_size=64,
+            buffer_size=20_000,
+            learning_starts=500,
+            train_freq=4,
+            gradient_steps=2,
+            target_update_interval=200,
+            tau=1.0,
+            exploration_initial_eps=1.0,
+            exploration_fraction=0.3,
+            exploration_final_eps=0.05,
+            max_grad_norm=10.0,
+            net_arch=(64, 64),
+            loss="huber",
+            double_q=False,
+        ),
+    ),
+}
 LEARNERS = ("ours", "sb3")
 RESULTS = Path(__file__).parent / "results"
 _AGENTS = 10  # of ours, trained as one program: no process is given more
@@ -175,11 +201,11 @@ def _evaluate_sb3(model: Any, seed: int, episodes: int) -> float:
 
 
 def sb3_arrays(q_net: Any) -> dict[str, NDArray[np.float32]]:
-    """SB3's network as `load_network` takes it: a Linear keeps its weight transposed."""
+    """SB3's network as `load_network` takes it."""
     linear = [layer for layer in q_net.q_net if isinstance(layer, torch.nn.Linear)]
     arrays = {}
     for n, layer in enumerate(linear):
-        arrays[f"q.{n}.weight"] = layer.weight.detach().numpy().T.copy()
+        arrays[f"q.{n}.weight"] = layer.weight.detach().numpy().copy()
         arrays[f"q.{n}.bias"] = layer.bias.detach().numpy().copy()
     return arrays
 

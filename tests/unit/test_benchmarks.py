@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import Linear, ReLU, Sequential
 
 from benchmarks import curves, search
 from benchmarks.intervals import Interval, bootstrap_interval, interquartile_mean
 from benchmarks.search import ROOT, Outcome, variant
 from benchmarks.worker_overhead import TRAINING, Stopwatch, outside
 from tuning.studyfile import load
+from worker.dqn.network import load_network
 
 
 @pytest.mark.parametrize(
@@ -73,6 +77,13 @@ def test_curves_are_read_as_written_and_compared_where_both_were_evaluated(tmp_p
     assert lines[-2].endswith("yes")
     assert lines[-1].endswith("NO")
     assert "200.0" in lines[-1]
+
+
+def test_a_foreign_network_is_evaluated_as_it_is() -> None:
+    theirs = Sequential(Linear(4, 8), ReLU(), Linear(8, 8), ReLU(), Linear(8, 2))
+    ours = load_network(curves.sb3_arrays(SimpleNamespace(q_net=theirs)))
+    seen = torch.linspace(-1.0, 1.0, 12).view(3, 4)
+    torch.testing.assert_close(ours(seen.unsqueeze(0))[0], theirs(seen))
 
 
 def outcome(*, sampler: str, study_seed: int, trials: int, found: bool = True) -> Outcome:
