@@ -64,7 +64,7 @@ def tell(project: Project) -> Story:
     stage = project.sql("SELECT stage FROM fleet.studies")
     assert stage == [["search"]], f"the study was over before everything had happened: {stage}"
 
-    exit_code = up.wait(300.0)
+    exit_code = up.wait(600.0)
     return Story(
         project=project,
         exit_code=exit_code,

@@ -37,6 +37,6 @@ def test_a_study_whose_every_connection_is_pooled_by_transaction_ends_soundly(
     assert 1 <= most <= POOL < 2 * WORKERS
     # A lost connection to the server is one more thing that the pool hides and we survive.
     project.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'")
-    assert up.wait(300.0) == 0, up.stderr[-3000:]
+    assert up.wait(600.0) == 0, up.stderr[-3000:]
     assert "study done" in up.stdout + up.stderr
     check_in_container(project, "tiny")

@@ -57,7 +57,7 @@ def test_a_stack_runs_a_study_to_its_end(stack: str, secrets: Path) -> None:
         workers = [state for state in states("worker") if state.startswith("Complete")]
         return bool(states("coordinator")[0].startswith("Complete") and len(workers) == 3)
 
-    eventually(ended, "coordinator and workers are complete", patience=300.0)
+    eventually(ended, "coordinator and workers are complete", patience=600.0)
     check_invariants_from(f"{stack}_database", f"{secrets / 'coordinator'}:/secrets:ro", "tiny")
     # More workers come and go at once: there is nothing left to do.
     docker("service", "scale", "--detach", f"{stack}_worker=4")

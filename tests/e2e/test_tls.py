@@ -100,7 +100,7 @@ def test_workers_elsewhere_end_a_study_over_verified_tls(
         up = workers.start("up", "--scale", "worker=2")
         up.wait_until(lambda: database.scalar(ENCRYPTED) > 0, patience=120.0)
         assert database.sql(IN_PLAIN) == [["0"]]
-        assert up.wait(240.0) == 0, up.stderr
+        assert up.wait(600.0) == 0, up.stderr
     finally:
         workers.down()
     check_in_container(database, "tiny")
