@@ -24,6 +24,8 @@ LEASE = 4.0  # seconds; long enough for a busy machine, short enough to be waite
 SEGMENT, SEGMENTS = 8, 24  # environment steps in a segment, and segments in a trial
 WHOLE = [SEGMENT * (segment + 1) for segment in range(SEGMENTS)]
 STUDY = "trivial"
+# What Optuna says to a report that it has: a worker trains what was trained before.
+AGAIN = "is already reported"
 
 
 class Fleet:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from coordinator.watch import step
-from tests.faults.fleet import STUDY, WHOLE, Fleet
+from tests.faults.fleet import AGAIN, STUDY, WHOLE, Fleet
 from tests.faults.processes import eventually
 from tests.support.studies import take, train_by_hand
+from tuning import leases
 from tuning.studies import Study
 
 
@@ -243,12 +244,19 @@ def test_16_a_damaged_checkpoint_in_the_database(fleet: Fleet) -> None:
 def _starts_over(fleet: Fleet, fence: int, reason: str) -> None:
     """Let another worker have the trial; its result must be that of an uninterrupted run."""
     fleet.expire(fence)
-    heir = fleet.worker()
+    leases.reap(fleet.database, STUDY)
+    heir = fleet.worker(steer="block")
+    claim = fleet.claimed(heir)
+    # Before it trains, nothing is left of what the damaged checkpoint stood for.
+    eventually(lambda: not fleet.curve(claim.trial_id), "it starts clean")
+    assert fleet.checkpoint(claim.trial_id) is None
+    heir.steer("")
     fleet.ends()
     assert heir.ends() == 0
     assert "checkpoint damaged, starting over" in heir.output
     assert reason in heir.output
     assert "resumed" not in heir.output
+    assert AGAIN not in heir.output
     assert fleet.outcomes(0) == ["lost", "finished"]
     assert fleet.curve(fleet.attempts(0)[0].trial_id) == WHOLE
     fleet.replays(0)

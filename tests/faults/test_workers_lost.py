@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import URL
 
 from coordinator.watch import step
-from tests.faults.fleet import LEASE, SEGMENT, SEGMENTS, STUDY, WHOLE, Fleet
+from tests.faults.fleet import AGAIN, LEASE, SEGMENT, SEGMENTS, STUDY, WHOLE, Fleet
 from tests.faults.processes import PATIENCE, Process, eventually
 from tests.faults.proxy import Proxy
 from tests.support.studies import take, train_by_hand
@@ -34,10 +34,29 @@ def test_01_kill_9_mid_segment(fleet: Fleet) -> None:
     assert time.monotonic() - killed < LEASE + 3.0
     fleet.ends()
     assert "resumed" in heir.output
+    assert AGAIN not in heir.output
     assert fleet.outcomes(0) == ["lost", "finished"]
     assert fleet.curve(claim.trial_id) == WHOLE
     assert heir.ends() == 0
     fleet.replays(0)
+
+
+def test_01_kill_9_before_the_first_checkpoint_starts_clean(fleet: Fleet) -> None:
+    fleet.create(trials=1)
+    victim = fleet.worker(steer="slow", checkpoint_every="3600")
+    claim = fleet.claimed(victim)
+    eventually(lambda: len(fleet.curve(claim.trial_id)) >= 2, "two segments are reported")
+    victim.kill()
+    fleet.expire(claim.fence)
+    leases.reap(fleet.database, STUDY)
+    heir = fleet.worker(steer="block")
+    fleet.claimed(heir)
+    assert fleet.curve(claim.trial_id) == []
+    heir.steer("")
+    fleet.ends()
+    assert AGAIN not in heir.output
+    assert fleet.outcomes(0) == ["lost", "finished"]
+    assert fleet.curve(claim.trial_id) == WHOLE
 
 
 @pytest.mark.parametrize("point", ["just claimed", "before its first extension"])
@@ -121,6 +140,7 @@ def test_02_interrupted_three_times_it_is_equal_to_the_bit(fleet: Fleet) -> None
     fleet.ends()
     assert fleet.outcomes(0) == ["released", "lost", "released", "finished"]
     assert f"step={trained}" in last.output
+    assert AGAIN not in last.output
     assert fleet.curve(claim.trial_id) == WHOLE
     fleet.replays(0)
 
