@@ -24,8 +24,6 @@ LEASE = 4.0  # seconds; long enough for a busy machine, short enough to be waite
 SEGMENT, SEGMENTS = 8, 24  # environment steps in a segment, and segments in a trial
 WHOLE = [SEGMENT * (segment + 1) for segment in range(SEGMENTS)]
 STUDY = "trivial"
-# What Optuna says to a report that it has: a worker trains what was trained before.
-AGAIN = "is already reported"
 
 
 class Fleet:
@@ -182,6 +180,24 @@ class Fleet:
         """The steps at which a trial's learning curve has a point."""
         query = "SELECT step FROM fleet.curves WHERE trial_id = :trial_id ORDER BY step"
         return [row.step for row in self.rows(query, trial_id=trial_id)]
+
+    def note_reports(self) -> None:
+        """Keep from now on what each attempt reports, also what another has reported before it."""
+        for statement in (
+            "CREATE TABLE reported (fence bigint, step bigint)",
+            "CREATE FUNCTION note_report() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "INSERT INTO public.reported "
+            "VALUES (current_setting('fleet.fence')\\:\\:bigint, NEW.step); "
+            "RETURN NEW; END $$",
+            "CREATE TRIGGER note_report BEFORE INSERT ON fleet.curves "
+            "FOR EACH ROW EXECUTE FUNCTION note_report()",
+        ):
+            self.execute(statement)
+
+    def reported(self, fence: int) -> list[int]:
+        """The steps that an attempt has reported, in its order."""
+        query = "SELECT step FROM reported WHERE fence = :fence ORDER BY ctid"
+        return [row.step for row in self.rows(query, fence=fence)]
 
     def checkpoint(self, trial_id: int) -> int | None:
         """The step of a trial's checkpoint."""

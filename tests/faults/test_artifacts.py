@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.watch import step
-from tests.faults.fleet import AGAIN, STUDY, WHOLE, Fleet
+from tests.faults.fleet import STUDY, WHOLE, Fleet
 from tests.faults.processes import eventually
 from tests.support.studies import take, train_by_hand
 from tuning import leases
@@ -256,7 +256,6 @@ def _starts_over(fleet: Fleet, fence: int, reason: str) -> None:
     assert "checkpoint damaged, starting over" in heir.output
     assert reason in heir.output
     assert "resumed" not in heir.output
-    assert AGAIN not in heir.output
     assert fleet.outcomes(0) == ["lost", "finished"]
     assert fleet.curve(fleet.attempts(0)[0].trial_id) == WHOLE
     fleet.replays(0)

@@ -13,7 +13,7 @@ from sqlalchemy import URL
 
 from cli.schema import migrate
 from tests.faults.fleet import LEASE, SEGMENT, STUDY, WHOLE, Fleet
-from tests.faults.processes import PATIENCE, eventually
+from tests.faults.processes import PATIENCE, Process, eventually
 from tests.faults.proxy import Proxy
 from tests.faults.servers import OwnServer
 from tuning import leases
@@ -221,6 +221,13 @@ def test_07_its_session_terminated_by_the_server(fleet: Fleet) -> None:
     assert fleet.curve(claim.trial_id) == WHOLE
 
 
+def _running(crowd: list[Process]) -> list[Process]:
+    """All of them, none of which has ended."""
+    for process in crowd:
+        assert process.code is None, f"exit code {process.code}:\n{process.output}"
+    return crowd
+
+
 def _crowd(restartable: OwnServer, folder: Path, *, connections: int, workers: int) -> None:
     """Many workers on a server that has too few connections for them."""
     # Superusers, as these tests are, have three of them to themselves.
@@ -236,8 +243,11 @@ def _crowd(restartable: OwnServer, folder: Path, *, connections: int, workers: i
                     for _ in range(workers)
                 ]
                 # Who trains does not keep the others out: all of them train at once.
-                for process in crowd:
-                    process.says("claimed", within=200.0)
+                eventually(
+                    lambda: all("claimed" in process.output for process in _running(crowd)),
+                    "each has a trial",
+                    within=200.0,
+                )
                 assert len(fleet.attempts()) == workers
                 for process in crowd:
                     process.steer("")
@@ -281,7 +291,9 @@ def _migration(url: URL, folder: Path, *, workers: int) -> None:
             "SELECT 1 FROM pg_stat_activity WHERE application_name = 'trialfleet-worker' "
             "AND datname = current_database()"
         )
-        eventually(lambda: len(fleet.rows(waiting)) >= workers, "all are there", within=200.0)
+        eventually(
+            lambda: len(fleet.rows(waiting)) >= len(_running(crowd)), "all are there", within=200.0
+        )
         assert fleet.rows("SELECT 1 FROM ddl") == []
         # The study comes after the schema; nobody looks in between.
         for process in crowd:
