@@ -47,7 +47,14 @@ class Agent:
         self.target = StackedNetwork(sizes, stack, device)
         self.online.initialize(generators)
         self.target.flat.copy_(self.online.flat)
-        self._backprop = Backprop(sizes, stack, params.batch_size, self._device, params.precision)
+        self._backprop = Backprop(
+            sizes,
+            stack,
+            params.batch_size,
+            self._device,
+            params.precision,
+            ahead=params.batch_size if params.double_q else 0,
+        )
         self._gradient = torch.zeros_like(self.online.flat)  # [S, P]
         self._moments = {
             "step": torch.zeros((), device=device),
@@ -61,22 +68,27 @@ class Agent:
         """Return the greedy actions [S] for `observations` [S, O]."""
         s_t = torch.as_tensor(observations, dtype=torch.float32, device=self._device)
         q_t = self.online(s_t.unsqueeze(1)).squeeze(1)  # [S, A]
-        actions: NDArray[np.int64] = q_t.argmax(1).cpu().numpy()
+        actions: NDArray[np.int64] = q_t.max(1).indices.cpu().numpy()  # argmax is much slower
         return actions
 
     def update(self, batch: Batch) -> None:
         """Take one gradient step on each agent's own batch, as far as its own gradient allows."""
         params = self._params
-        q_t = self._backprop.values(self.target, batch.s_t)  # [S, A, B]
+        size = params.batch_size
+        # Products of these are slow on views, so they are copied, both at once.
+        states = torch.cat([batch.s_tm1.mT, batch.s_t.mT], dim=2)  # [S, O, 2B]
+        s_tm1, s_t = states[..., :size], states[..., size:].contiguous()  # [S, O, B] each
+        q_t = self._backprop.values(self.target, s_t)  # [S, A, B]
         if params.double_q:
             # van Hasselt et al., 2016, https://arxiv.org/abs/1509.06461
-            best = self._backprop.values(self.online, batch.s_t).argmax(1, keepdim=True)
+            q = self._backprop.values(self.online, states, keep=True)  # [S, A, 2B]
+            q_tm1, best = q[..., :size], q[..., size:].max(1, keepdim=True).indices
             v_t = q_t.gather(1, best).squeeze(1)  # [S, B]
         else:
+            q_tm1 = self._backprop.values(self.online, s_tm1.contiguous(), keep=True)
             v_t = q_t.amax(1)
         v_t.addcmul_(batch.terminal_t, v_t, value=-1.0)  # nothing comes after the end
         y_tm1 = torch.add(batch.r_t, v_t, alpha=params.gamma)  # [S, B]
-        q_tm1 = self._backprop.values(self.online, batch.s_tm1, keep=True)  # [S, A, B]
         a_tm1 = batch.a_tm1.mT  # [S, 1, B]
         error = q_tm1.gather(1, a_tm1).squeeze(1).sub_(y_tm1)  # [S, B]
         if params.loss == "huber":
@@ -85,9 +97,10 @@ class Agent:
         else:
             slope = 2.0 * error
             losses = error.square().mean(1)
-        slopes = torch.zeros_like(q_tm1).scatter_(1, a_tm1, slope.div_(params.batch_size)[:, None])
+        slopes = torch.zeros_like(q_t).scatter_(1, a_tm1, slope.div_(size).unsqueeze(1))
         self._backprop.gradient(slopes, out=self._gradient)
-        self._clip()
+        # Each agent's gradient, scaled down to its own norm limit, as clip_grad_norm_ does it.
+        self._gradient.renorm_(2, 0, params.max_grad_norm)
         self._adam_step()
         # Summed where it lies: reading it each time would make a device wait for the host.
         self.loss_sum += losses
@@ -99,11 +112,6 @@ class Agent:
     def update_target(self) -> None:
         """Move each target network towards its online network, by tau."""
         self.target.flat.lerp_(self.online.flat, self._params.tau)
-
-    def _clip(self) -> None:
-        """Scale each agent's gradient down to its own norm limit, as clip_grad_norm_ does."""
-        norm = torch.linalg.vector_norm(self._gradient, dim=1, keepdim=True)  # [S, 1]
-        self._gradient.mul_((self._params.max_grad_norm / (norm + 1e-6)).clamp_(max=1.0))
 
     def _adam_step(self) -> None:
         """Do what torch.optim.Adam(fused=True) does in a step.

@@ -38,6 +38,7 @@ class Backprop:
         batch_size: Observations for each.
         device: Where the networks are.
         precision: Of the matrix products.
+        ahead: Further observations in the passes that are kept, of which there is no gradient.
     """
 
     def __init__(
@@ -47,14 +48,17 @@ class Backprop:
         batch_size: int,
         device: str | torch.device,
         precision: Literal["fp32", "bf16"] = "fp32",
+        ahead: int = 0,
     ) -> None:
+        self._batch_size = batch_size
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         kind: dict[str, Any] = {"device": device, "dtype": self._dtype}
 
-        def buffers() -> list[Tensor]:
-            return [torch.empty(stack, width, batch_size, **kind) for width in sizes[1:-1]]
+        def buffers(count: int) -> list[Tensor]:
+            return [torch.empty(stack, width, count, **kind) for width in sizes[1:-1]]
 
-        self._kept, self._passing, self._deltas = buffers(), buffers(), buffers()  # [S, H, B] each
+        self._kept = buffers(batch_size + ahead)  # [S, H, B + ahead] for each hidden layer
+        self._passing, self._deltas = buffers(batch_size), buffers(batch_size)  # [S, H, B]
         # Each layer's, in the pass that was kept.
         self._weights: list[Tensor] = []  # [S, out, in]
         self._inputs: list[Tensor] = []  # [S, in, B]
@@ -64,17 +68,18 @@ class Backprop:
         ]
 
     def values(self, network: StackedNetwork, s: Tensor, *, keep: bool = False) -> Tensor:
-        """Return the action values [S, A, B] of the observations `s` [S, B, O].
+        """Return the action values [S, A, B] of the observations `s` [S, O, B].
 
         `gradient` is of the last pass that was kept.
         """
-        # [S, O, B], and laid out so: a product of it and [S, H, B] is slow on a view.
-        hidden = s.mT.contiguous().to(self._dtype)
-        layers = [(w.to(self._dtype), b.to(self._dtype)) for w, b in network.layers]
+        hidden = s.to(self._dtype)
+        layers: Sequence[tuple[Tensor, Tensor]] = network.layers
+        if self._dtype is not torch.float32:
+            layers = [(w.to(self._dtype), b.to(self._dtype)) for w, b in layers]
         buffers = self._kept if keep else self._passing
         if keep:
             self._weights = [weight for weight, _ in layers]
-            self._inputs = [hidden, *buffers]
+            self._inputs = [each[..., : self._batch_size] for each in (hidden, *buffers)]
         for (weight, bias), buffer in zip(layers, buffers, strict=False):
             hidden = torch.baddbmm(bias, weight, hidden, out=buffer).relu_()  # [S, H, B]
         weight, bias = layers[-1]
