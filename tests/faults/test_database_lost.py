@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,9 @@ from tests.faults.fleet import LEASE, SEGMENT, STUDY, WHOLE, Fleet
 from tests.faults.processes import PATIENCE, Process, eventually
 from tests.faults.proxy import Proxy
 from tests.faults.servers import OwnServer
+from tests.support.studies import take
 from tuning import leases
+from tuning.storage import Database
 
 CLAIM = "INSERT INTO fleet.attempts"
 EXTEND = "UPDATE fleet.attempts SET expires_at"
@@ -268,6 +271,17 @@ def test_08_more_workers_than_connections(restartable: OwnServer, tmp_path: Path
     _crowd(restartable, tmp_path, connections=8, workers=8)
 
 
+def test_08_a_study_is_opened_with_one_connection_at_a_time(fleet: Fleet) -> None:
+    # Workers that kept one and waited for a second would wait for each other.
+    study = fleet.create(trials=1)
+    alone = fleet.url.set(username=fleet.grant("alone"))
+    fleet.execute('ALTER ROLE "alone" CONNECTION LIMIT 1')
+    with closing(Database(alone, application="alone")) as database:
+        claim = take(database)
+        assert database.optuna_study(study.name).get_trials()[0].number == claim.number
+        leases.release(database, claim)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_08_64_workers_on_20_connections(restartable: OwnServer, tmp_path: Path) -> None:
@@ -355,6 +369,28 @@ def test_12_a_reaper_killed_while_it_gives_a_trial_back(
     assert fleet.outcomes(0) == ["lost"]
     assert fleet.state(claim.trial_id) == "WAITING"
     fleet.worker()
+    fleet.ends()
+    assert fleet.outcomes(0) == ["lost", "finished"]
+
+
+def test_12_a_reaper_killed_as_it_has_given_a_trial_back(
+    fleet: Fleet, proxy: Proxy, proxy_url: URL
+) -> None:
+    fleet.create(trials=1)
+    victim = fleet.worker(steer="slow")
+    claim = fleet.claimed(victim)
+    victim.kill()
+    trap = proxy.trap(GIVE_BACK, "lose reply", commit=True)
+    reaper = fleet.coordinator(url=proxy_url, trials=1)
+    fleet.expire(claim.fence)
+    assert trap.sprung.wait(PATIENCE), reaper.output
+    reaper.kill()
+    # All of it: nobody waits for the trial, and nobody holds it.
+    assert fleet.state(claim.trial_id) == "WAITING"
+    assert fleet.outcomes(0) == ["lost"]
+    assert leases.reap(fleet.database, STUDY) == []
+    fleet.worker()
+    fleet.execute("UPDATE fleet.leaders SET expires_at = now()")
     fleet.ends()
     assert fleet.outcomes(0) == ["lost", "finished"]
 

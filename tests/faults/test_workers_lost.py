@@ -251,6 +251,30 @@ def test_03_a_zombies_write_on_its_way_is_refused(
     assert fleet.written(attempt.trial_id) == before
 
 
+@pytest.mark.parametrize("statement", [REPORT, "INSERT INTO fleet.checkpoints"])
+def test_03_a_zombies_write_while_its_heir_trains_is_refused(
+    fleet: Fleet, proxy: Proxy, proxy_url: URL, statement: str
+) -> None:
+    fleet.create(trials=1)
+    trap = proxy.trap(statement, "hold")
+    zombie = fleet.worker(url=proxy_url)
+    assert trap.sprung.wait(PATIENCE), zombie.output
+    [attempt] = fleet.attempts(0)
+    fleet.expire(attempt.fence)
+    heir = fleet.worker(steer="block")
+    fleet.claimed(heir)
+    before = fleet.written(attempt.trial_id)
+    trap.go.set()
+    zombie.says("lease lost")
+    # Nothing but the fence speaks against it: the trial is RUNNING, and the heir has said nothing.
+    assert fleet.written(attempt.trial_id) == before
+    heir.steer("")
+    fleet.ends()
+    assert zombie.ends() == heir.ends() == 0
+    assert fleet.outcomes(0) == ["lost", "finished"]
+    assert fleet.curve(attempt.trial_id) == WHOLE
+
+
 def test_13_last_trials_worker_killed_while_the_others_are_idle(fleet: Fleet) -> None:
     fleet.create(trials=2)
     victim = fleet.worker(steer="slow")
