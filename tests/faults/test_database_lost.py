@@ -185,7 +185,8 @@ def test_06_a_machine_that_vanishes_with_a_lock_does_not_stop_the_others(
     vanished.kill()
     fleet.worker()
     fleet.ends(within=LEASE + PATIENCE)
-    assert fleet.outcomes(0) == ["finished"]
+    # A lease as short as the tests' may have run out while its claim waited for the lock.
+    assert fleet.outcomes(0) in (["finished"], ["lost", "finished"])
 
 
 def test_07_only_the_heartbeats_connection_is_lost(

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from sqlalchemy import URL, text
 
 from cli.join import wait_for_study
@@ -176,7 +177,7 @@ def test_20_a_host_of_that_name_is_kept_to_the_letter_and_shown_escaped(
     stored = {row.host for row in fleet.rows("SELECT host FROM fleet.workers")}
     assert stored == {*hosts[:2], hosts[2].replace("\udcff", r"\udcff")}
     monkeypatch.setenv("TRIALFLEET_DATABASE_URL", plain(fleet.url))
-    monkeypatch.setenv("COLUMNS", "2000")
+    monkeypatch.setattr("cli.main.out_console", Console(width=2000))  # cuts nothing off
     assert command("status", STUDY) == 0
     shown = capsys.readouterr().out
     assert command("status", STUDY, "--json") == 0
