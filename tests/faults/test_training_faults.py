@@ -32,7 +32,11 @@ def one_clean_line(text: str) -> bool:
     return text.isprintable() and "\n" not in text
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize(
+    # In the default run, the last test here has the infinite loss.
+    "word",
+    ["nan", pytest.param("huge", marks=pytest.mark.slow), "raise"],
+)
 def test_18_the_trial_fails_with_its_reason_and_the_worker_lives(fleet: Fleet, word: str) -> None:
     study = fleet.create(trials=2)
     worker = fleet.worker(steer="slow")
