@@ -175,6 +175,10 @@ class Worker:
         self._database.fence = claim.fence
         self._heartbeat.hold(claim, since=asked)
         try:
+            if time.monotonic() - asked > self._settings.lease_seconds / 2:
+                # It waited out an outage or a lock. The lease may have begun just now, or at a try
+                # whose reply was lost: whoever asks to extend it knows.
+                self._patiently(self._heartbeat.beat)
             try:
                 outcome = Attempt(
                     self._database,
