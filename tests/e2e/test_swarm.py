@@ -15,16 +15,16 @@ STACK = "trialfleet-e2e-swarm"
 FILE = "deploy/swarm/stack.yml"
 
 
-@pytest.fixture
-def secrets(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made as `make secrets` makes them."""
-    folder = tmp_path / "secrets"
+    folder = tmp_path_factory.mktemp("swarm") / "secrets"
     program = str(ROOT / "deploy" / "image" / "make_secrets.py")
     subprocess.run([sys.executable, program, str(folder)], check=True)
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stack(images: None, secrets: Path) -> Iterator[str]:
     """The stack, deployed; the swarm goes with it if it was made for it."""
     joined = docker("info", "--format", "{{.Swarm.LocalNodeState}}").strip() == "active"
