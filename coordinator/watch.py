@@ -125,11 +125,12 @@ def step(database: Database, name: str) -> Study:
     """One look at the study, and whatever is due: reap, begin the final stage, or end."""
     _reap(database, name)
     study = studies.find(database, name)
-    checkpoints.sweep(database, open_store(study.artifacts, database), name)
     if study.stage == "search":
         _look_at_search(database, study)
     elif study.stage == "final":
         _look_at_final(database, study)
+    # After the looks: the trial whose end they noticed may have ended only while they looked.
+    checkpoints.sweep(database, open_store(study.artifacts, database), name)
     return studies.find(database, name)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+import coordinator.watch
 from coordinator.lead import Leadership
 from coordinator.status import as_dict, finished, snapshot
 from coordinator.watch import count, step, watch
@@ -22,7 +23,8 @@ from tests.support.studies import (
     take_all,
     train_by_hand,
 )
-from tuning import leases, studies
+from tuning import checkpoints, leases, studies
+from tuning.blobs import open_store
 from tuning.errors import StudyFailedError
 from tuning.settings import Settings
 from tuning.storage import Database
@@ -69,6 +71,30 @@ def test_a_study_goes_from_search_to_final_to_done(database: Database) -> None:
     assert (study.stage, study.ended, study.reason) == ("done", True, None)
     assert study.result is not None
     check_invariants(database, study.name)
+
+
+def test_the_end_leaves_no_checkpoint(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even that of a trial that ends while the coordinator is looking."""
+    study = create(database, trials=1, top=1, final_seeds=1)
+    train_all(database, study)
+    study = step(database, study.name)
+    claim = take(database)
+    database.fence = claim.fence
+    store = open_store(study.artifacts, database)
+    checkpoints.save(database, store, study.name, claim, step=8, data=b"half way")
+    database.fence = None
+    look = coordinator.watch._look_at_final
+
+    def look_late(database: Database, study: Study) -> None:
+        train_by_hand(database, study, claim, scores=[1.0])
+        look(database, study)
+
+    monkeypatch.setattr(coordinator.watch, "_look_at_final", look_late)
+    assert step(database, study.name).stage == "done"
+    with database.transaction() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM fleet.checkpoints")) == 0
+        blobs = text("SELECT count(*) FROM fleet.blobs WHERE blob_id LIKE '%-checkpoint-%'")
+        assert connection.scalar(blobs) == 0
 
 
 def test_watching_ends_with_the_study(database: Database) -> None:
