@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import psycopg2
 
 from benchmarks.schedule import KINDS, Fault, Kind, by_kind
-from benchmarks.soak_fleet import Fleet, Server, temporary_server
+from benchmarks.soak_fleet import Fleet, Process, Server, temporary_server
 
 _TICK = 0.1  # seconds between two looks
 _PROGRESS_EVERY = 10.0
@@ -236,7 +236,7 @@ def soak(
         hits=by_kind(drive.hits),
         planned=by_kind([each for each in schedule if _applies(each, system)]),
         starts=fleet.starts,
-        crashes=[_last_words(process.log) for process in fleet.crashed],
+        crashes=[_last_words(process) for process in fleet.crashed],
         ended=ended,
         seconds=seconds,
         verdict=verdict,
@@ -247,8 +247,9 @@ def _applies(fault: Fault, system: System) -> bool:
     return fault.kind != "coordinator" or system.coordinator is not None
 
 
-def _last_words(log: Path) -> str:
-    """The exception that ended a process, without what differs from one time to the next."""
-    text = log.read_text(encoding="utf-8", errors="replace")
+def _last_words(process: Process) -> str:
+    """Exit code, and what the process said last, without what differs from one time to the next."""
+    text = process.log.read_text(encoding="utf-8", errors="replace").strip()
     found = re.findall(r"^[\w.]*(?:Error|Exception|Interrupt)\b.*", text, flags=re.MULTILINE)
-    return re.sub(r"\d+", "N", found[-1])[:100] if found else "no exception in its log"
+    words = (found or text.splitlines() or ["an empty log"])[-1]
+    return f"exit {process.popen.poll()}: {re.sub(r'[0-9]+', 'N', words)[:150]}"
