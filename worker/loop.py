@@ -133,6 +133,9 @@ class Worker:
         try:
             while True:
                 self._stop.check()
+                # Before every claim: a lost trial must not wait for a coordinator that is lost too.
+                for lost in self._patiently(lambda: leases.reap(self._database, self._study.name)):
+                    log.warning("took back a lost trial", trial=lost.number, worker=lost.worker)
                 asked = time.monotonic()
                 claim = self._claim()
                 if claim is not None:
@@ -140,8 +143,6 @@ class Worker:
                     if self._heartbeat.crowded:
                         self._make_room()
                     continue
-                for lost in self._patiently(lambda: leases.reap(self._database, self._study.name)):
-                    log.warning("took back a lost trial", trial=lost.number, worker=lost.worker)
                 study = self._patiently(lambda: studies.find(self._database, self._study.name))
                 if study.ended:
                     log.info("study ended", study=study.name, stage=study.stage)

@@ -62,6 +62,19 @@ def test_01_kill_9_before_the_first_checkpoint_starts_clean(fleet: Fleet) -> Non
     assert fleet.curve(claim.trial_id) == WHOLE
 
 
+def test_01_the_next_claim_takes_the_lost_trial_up_without_a_coordinator(fleet: Fleet) -> None:
+    fleet.create(trials=2)
+    victim = fleet.worker(steer="block")
+    claim = fleet.claimed(victim)
+    victim.kill()
+    fleet.expire(claim.fence)
+    heir = fleet.worker(steer="block")
+    assert fleet.claimed(heir).trial_id == claim.trial_id  # not the second one, which nobody has
+    heir.steer("")
+    fleet.ends()
+    assert fleet.outcomes(0) == ["lost", "finished"]
+
+
 @pytest.mark.parametrize("point", ["just claimed", "before its first extension"])
 def test_01_kill_9_at_the_start(fleet: Fleet, proxy: Proxy, proxy_url: URL, point: str) -> None:
     fleet.create(trials=1)
