@@ -88,18 +88,26 @@ def run(
         raise typer.Exit(stop.exit_code) from None
 
 
-@app.command(epilog=_example("trialfleet migrate"))
-def migrate() -> None:
+@app.command(epilog=_example("trialfleet migrate --wait 60"))
+def migrate(
+    wait: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to wait for a PostgreSQL that is coming up.")
+    ] = 0.0,
+) -> None:
     """Create or upgrade the database's schema. Needs the database owner's URL."""
     from cli.connect import database_url
     from cli.schema import migrate as bring_up_to_date
     from cli.schema import service_logins
+    from tuning.retry import patiently
     from tuning.tables import REVISION
 
     settings = load_settings()
     logins = service_logins(settings)
     with database_url(settings, create=True) as url:
-        bring_up_to_date(url, logins)
+        if wait:
+            patiently(lambda: bring_up_to_date(url, logins), patience=wait, longest_pause=0.5)
+        else:
+            bring_up_to_date(url, logins)
     out_console.print(f"the schema is at revision {REVISION}")
     for login in logins:
         out_console.print(f"{login.name} may log in as {login.role}", markup=False)

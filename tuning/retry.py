@@ -23,6 +23,7 @@ def patiently(
     *,
     patience: float,
     pause: Callable[[float], object] = time.sleep,
+    longest_pause: float = _LONGEST_PAUSE,
 ) -> T:
     """`operation()`, repeated with growing, jittered pauses while database or store are away.
 
@@ -30,6 +31,7 @@ def patiently(
         operation: Safe to repeat, also when a try has committed and only its reply was lost.
         patience: Seconds from the first failure to giving up.
         pause: Called with the seconds to wait; may raise to end the waiting.
+        longest_pause: Seconds; the pauses grow to this.
 
     Raises:
         DatabaseUnavailableError, ArtifactStoreError: It stayed away.
@@ -56,7 +58,7 @@ def patiently(
                 log.warning(f"{what} away, waiting", reason=first_line(exc))
             # Full jitter: workers that lost the database together do not come back together.
             pause(random.uniform(0, longest))
-            longest = min(2 * longest, _LONGEST_PAUSE)
+            longest = min(2 * longest, longest_pause)
 
 
 def first_line(exc: BaseException) -> str:

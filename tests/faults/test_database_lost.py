@@ -124,6 +124,17 @@ def test_04_the_first_claim_after_an_outage_longer_than_the_lease_is_kept(
     assert "lease lost" not in worker.output
 
 
+def test_04_the_migrator_waits_for_a_database_that_is_coming_up(
+    fleet: Fleet, proxy: Proxy, proxy_url: URL
+) -> None:
+    proxy.refuse()
+    migrator = fleet.start("migrate", "--wait", "60", url=proxy_url)
+    migrator.says("database away, waiting")
+    proxy.accept()
+    assert migrator.ends() == 0
+    assert "the schema is at revision" in migrator.output
+
+
 def test_04_away_in_the_middle_of_a_command(fleet: Fleet, proxy: Proxy, proxy_url: URL) -> None:
     fleet.create(trials=1)
     proxy.trap("FROM fleet.studies WHERE name", "reset")
