@@ -114,7 +114,8 @@ def sb3_model(params: Params, *, seed: int) -> Any:
 
     given = asdict(params)
     net_arch = given.pop("net_arch")
-    assert (given.pop("loss"), given.pop("double_q")) == ("huber", False), "SB3 knows no other"
+    ours = [given.pop(name) for name in ("loss", "double_q", "precision")]
+    assert ours == ["huber", False, "fp32"], "SB3 knows no other"
     policy = {"net_arch": list(net_arch)}
     return DQN("MlpPolicy", "CartPole-v1", policy_kwargs=policy, seed=seed, device="cpu", **given)
 
