@@ -75,17 +75,18 @@ class Agent:
         """Take one gradient step on each agent's own batch, as far as its own gradient allows."""
         params = self._params
         size = params.batch_size
-        # Products of these are slow on views, so they are copied, both at once.
-        states = torch.cat([batch.s_tm1.mT, batch.s_t.mT], dim=2)  # [S, O, 2B]
-        s_tm1, s_t = states[..., :size], states[..., size:].contiguous()  # [S, O, B] each
+        # Products of views into the batch are slow, so the states are copied.
+        s_t = batch.s_t.mT.contiguous()  # [S, O, B]
         q_t = self._backprop.values(self.target, s_t)  # [S, A, B]
         if params.double_q:
             # van Hasselt et al., 2016, https://arxiv.org/abs/1509.06461
+            states = torch.cat([batch.s_tm1.mT, s_t], dim=2)  # [S, O, 2B]
             q = self._backprop.values(self.online, states, keep=True)  # [S, A, 2B]
             q_tm1, best = q[..., :size], q[..., size:].max(1, keepdim=True).indices
             v_t = q_t.gather(1, best).squeeze(1)  # [S, B]
         else:
-            q_tm1 = self._backprop.values(self.online, s_tm1.contiguous(), keep=True)
+            s_tm1 = batch.s_tm1.mT.contiguous()  # [S, O, B]
+            q_tm1 = self._backprop.values(self.online, s_tm1, keep=True)
             v_t = q_t.amax(1)
         v_t.addcmul_(batch.terminal_t, v_t, value=-1.0)  # nothing comes after the end
         y_tm1 = torch.add(batch.r_t, v_t, alpha=params.gamma)  # [S, B]
