@@ -31,6 +31,7 @@ from worker.dqn.evaluate import evaluate
 from worker.dqn.network import load_network
 from worker.dqn.params import Params
 from worker.dqn.train import Evaluation, Training
+from worker.threads import use_one_thread
 
 ENV = "CartPole-v1"
 SETTINGS = {
@@ -131,7 +132,7 @@ def train_ours(
     params: Params, *, steps: int, every: int, episodes: int, seeds: list[int]
 ) -> Curves:
     """Train all of `seeds` as one program."""
-    torch.set_num_threads(1)
+    use_one_thread()
     training = Training(
         ENV,
         params,

@@ -29,6 +29,7 @@ from worker.dqn.agent import Agent
 from worker.dqn.params import Params
 from worker.dqn.replay import ReplayMemory
 from worker.dqn.train import Training
+from worker.threads import use_one_thread
 
 # "light" is CleanRL's CartPole network and update rhythm; "heavy" is RL Zoo's for CartPole.
 SETTINGS = {
@@ -79,7 +80,7 @@ SETTINGS = {
 
 # Steps that are timed: long enough past `learning_starts`, short enough to be repeated.
 TIMED_STEPS = {"light": 30_000, "heavy": 1_000 + 16 * 256}
-_UPDATES = 60  # of each agent in one timing of updates
+_UPDATES = 64  # of each agent in one timing of updates
 _EDGE = 1024  # of the square matrices whose product says what the CPU can do
 
 
@@ -136,6 +137,7 @@ class Update:
         self._replay.flush()
         words = rng.integers(0, 2**32, (_UPDATES, agents, params.batch_size), np.uint32)
         self._rows = self._replay.rows(words)
+        self._together = params.batches_together
         self._agents = agents
         sizes = (4, *params.net_arch, 2)
         weights = [i * o for i, o in pairwise(sizes)]
@@ -145,7 +147,7 @@ class Update:
 
     def run(self) -> None:
         """Learn from `_UPDATES` batches."""
-        for rows in self._rows:
+        for rows in torch.split(self._rows, self._together):
             self._agent.update(self._replay.sample(rows))
 
     def seconds(self) -> float:
@@ -238,7 +240,7 @@ def main() -> None:
     add("--rounds", type=int, default=5, help="whose medians are printed (default: %(default)s)")
     add("--no-sb3", action="store_true", help="leave Stable-Baselines3 out")
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    use_one_thread()
     for name in options.settings:
         compare(name, options.agents, rounds=options.rounds, sb3=not options.no_sb3)
 

@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from optuna.trial import TrialState
 
 from tuning.options import PRUNERS, SAMPLERS
@@ -41,6 +40,7 @@ from tuning.spec import Spec
 from tuning.studyfile import load
 from worker.dqn.params import Params
 from worker.dqn.train import Evaluation, NonFiniteError, Training
+from worker.threads import use_one_thread
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -78,7 +78,7 @@ class Job:
 
 def run(job: Job) -> Outcome:
     """Search until a configuration is found and confirmed, or the budget is spent."""
-    torch.set_num_threads(1)
+    use_one_thread()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     spec, begun = job.spec, time.process_time()
     outcome = Outcome(

@@ -27,7 +27,6 @@ from uuid import uuid4
 
 import numpy as np
 import optuna
-import torch
 from sqlalchemy import text
 
 from benchmarks.soak_fleet import ROOT, bare_environment, temporary_server
@@ -46,6 +45,7 @@ from worker.objective import Attempt, Configuration
 from worker.reports import Reports
 from worker.resume import Snapshots
 from worker.stop import Stop, StopRequested
+from worker.threads import use_one_thread
 
 # What of the worker is timed, and as which part.
 PARTS: dict[str, list[tuple[Any, str]]] = {
@@ -272,7 +272,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.trials < 2 or options.starts < 1 or options.history < 0:
         parser.error("--trials must be at least 2, --starts 1, and --history not negative")
-    torch.set_num_threads(1)
+    use_one_thread()
     for variable in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[variable]
     spec = load(options.study)

@@ -186,15 +186,14 @@ def worker(
 
     stop = Stop(with_parent=with_parent)
     stop.install()
-    import torch  # seconds: after the signal handlers, before the database
-
     from cli.connect import database_url
     from cli.join import study_wanted, wait_for_study
     from tuning.retry import patiently
     from tuning.storage import Database
     from worker.loop import Worker
+    from worker.threads import use_one_thread  # PyTorch takes seconds: after the signal handlers
 
-    torch.set_num_threads(1)
+    use_one_thread()
     settings = load_settings()
     wanted, spec = study_wanted(study)
     try:

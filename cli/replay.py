@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
@@ -19,6 +18,7 @@ from worker.dqn.train import Evaluation
 from worker.envs import inspect_env
 from worker.loop import versions
 from worker.objective import Configuration
+from worker.threads import use_one_thread
 
 
 def evaluate_model(path: Path, *, episodes: int, seed: int) -> str:
@@ -36,7 +36,7 @@ def evaluate_model(path: Path, *, episodes: int, seed: int) -> str:
         raise UsageError(f"{path}: {exc}") from exc
     if (network.sizes[0], network.sizes[-1]) != (shape.observation_size, shape.actions):
         raise UsageError(f"{path}: its network does not fit {env}")
-    torch.set_num_threads(1)
+    use_one_thread()
     returns = evaluate(network, env, [np.random.SeedSequence(seed)], episodes).returns[0]  # [E]
     return (
         f"{env}: mean return {returns.mean():.1f} ± {returns.std():.1f} over {episodes} episodes "
@@ -70,7 +70,7 @@ def replay_trial(
         seeds=trial.user_attrs["seeds"],
         score_episodes=(study.spec.final.episodes if final else study.spec.task.score_episodes),
     )
-    torch.set_num_threads(1)
+    use_one_thread()
     equal = True
     for event in configuration.training(study, "cpu").run():
         if not isinstance(event, Evaluation):

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from worker.dqn.network import load_network
 from worker.dqn.params import Params
 from worker.dqn.train import Evaluation, Training
+from worker.threads import use_one_thread
 
 FILE = Path(__file__).with_name("band.json")
 AGENTS = 8  # in a set of seeds
@@ -132,7 +133,7 @@ def outside(found: Figures) -> list[str]:
 
 def main() -> None:
     """Make the band, and store it."""
-    torch.set_num_threads(1)
+    use_one_thread()
     sets = [range(n * AGENTS, (n + 1) * AGENTS) for n in range(_SETS)]
     found = [figures(seeds) for seeds in sets]
     band = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,13 @@ from numpy.typing import NDArray
 
 from worker.dqn.agent import Agent
 from worker.dqn.params import Params
-from worker.dqn.replay import Batch, ReplayMemory
+from worker.dqn.replay import Batches, ReplayMemory
+from worker.threads import use_one_thread
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def one_thread() -> None:
+    use_one_thread()
 
 
 @pytest.fixture
@@ -29,9 +26,9 @@ def mistake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Make the learner wrong in the way that the test's parameter names."""
     sample, add, step = ReplayMemory.sample, ReplayMemory.add, SyncVectorEnv.step
 
-    def sample_without_ends(memory: ReplayMemory, rows: torch.Tensor) -> Batch:
-        batch = sample(memory, rows)
-        return batch._replace(terminal_t=torch.zeros_like(batch.terminal_t))
+    def sample_without_ends(memory: ReplayMemory, rows: torch.Tensor) -> Batches:
+        batches = sample(memory, rows)
+        return batches._replace(terminal_t=torch.zeros_like(batches.terminal_t))
 
     def add_all(
         memory: ReplayMemory, s: Any, a: Any, r: Any, s_t: Any, end: Any, real: Any

@@ -17,7 +17,7 @@ from torch import Tensor
 from worker.dqn.backprop import Backprop
 from worker.dqn.network import StackedNetwork
 from worker.dqn.params import Params
-from worker.dqn.replay import Batch
+from worker.dqn.replay import Batches
 
 # A unit that no longer fires leaves Adam's averages to decay into the subnormal numbers and to stay
 # there (the smallest one times 0.9 rounds to itself), where every step takes several times as long.
@@ -54,6 +54,7 @@ class Agent:
             self._device,
             params.precision,
             ahead=params.batch_size if params.double_q else 0,
+            passing=params.batch_size * params.batches_together,
         )
         self._gradient = torch.zeros_like(self.online.flat)  # [S, P]
         self._moments = {
@@ -66,49 +67,75 @@ class Agent:
 
     def act(self, observations: NDArray[np.floating]) -> NDArray[np.int64]:
         """Return the greedy actions [S] for `observations` [S, O]."""
-        s_t = torch.as_tensor(observations, dtype=torch.float32, device=self._device)
-        q_t = self.online(s_t.unsqueeze(1)).squeeze(1)  # [S, A]
-        actions: NDArray[np.int64] = q_t.max(1).indices.cpu().numpy()  # argmax is much slower
-        return actions
+        return self.online.greedy(observations[:, None]).squeeze(1)
 
-    def update(self, batch: Batch) -> None:
-        """Take one gradient step on each agent's own batch, as far as its own gradient allows."""
+    def update(self, batches: Batches) -> None:
+        """Take K gradient steps, each on one batch of every agent's own.
+
+        The target network stands still meanwhile, so all batches pass through it at once.
+        """
+        params = self._params
+        # Products of views into the batches are slow, so the states are copied.
+        states = batches.states.transpose(2, 3)  # [K, S, O, 2, B]
+        states = states.flatten(3) if params.double_q else states[:, :, :, 0].contiguous()
+        y_tm1, a_tm1 = self._targets(batches), batches.a_tm1
+        errors = [self._gradient_step(*each) for each in zip(states, y_tm1, a_tm1, strict=True)]
+        error = torch.cat(errors, dim=1)  # [S, K, B]
+        # Summed where it lies: reading it each time would make a device wait for the host.
+        self.loss_sum.add_(self._losses(error).sum((1, 2)), alpha=1.0 / params.batch_size)
+
+    def _targets(self, batches: Batches) -> Tensor:
+        """Return what each action taken should have been worth.
+
+        That is `[K, S, 1, B]`, or `[K, S, A, B]` where the next action is still to be picked.
+        """
+        s_t = batches.states[:, :, 1].permute(1, 2, 0, 3)  # [S, O, K, B]
+        q_t = self._backprop.values(self.target, s_t.flatten(2))  # [S, A, K·B]
+        q_t = q_t.view(*q_t.shape[:2], *s_t.shape[2:]).permute(2, 0, 1, 3)  # [K, S, A, B]
+        if not self._params.double_q:
+            q_t = q_t.amax(2, keepdim=True)
+        # Nothing comes after the end.
+        v_t = torch.addcmul(q_t, batches.terminal_t, q_t, value=-1.0)
+        return torch.add(batches.r_t, v_t, alpha=self._params.gamma)
+
+    def _gradient_step(self, states: Tensor, y_tm1: Tensor, a_tm1: Tensor) -> Tensor:
+        """Take one step of each agent, as far as its own gradient allows.
+
+        Args:
+            states: Before the action, and with `double_q` after it, `[S, O, B or 2B]`.
+            y_tm1: One of `_targets`, `[S, 1 or A, B]`.
+            a_tm1: Actions taken, `[S, 1, B]`.
+
+        Returns:
+            The temporal-difference errors `[S, 1, B]`.
+        """
         params = self._params
         size = params.batch_size
-        # Products of views into the batch are slow, so the states are copied.
-        s_t = batch.s_t.mT.contiguous()  # [S, O, B]
-        q_t = self._backprop.values(self.target, s_t)  # [S, A, B]
+        q = self._backprop.values(self.online, states, keep=True)  # [S, A, B or 2B]
+        q_tm1 = q[..., :size]
         if params.double_q:
             # van Hasselt et al., 2016, https://arxiv.org/abs/1509.06461
-            states = torch.cat([batch.s_tm1.mT, s_t], dim=2)  # [S, O, 2B]
-            q = self._backprop.values(self.online, states, keep=True)  # [S, A, 2B]
-            q_tm1, best = q[..., :size], q[..., size:].max(1, keepdim=True).indices
-            v_t = q_t.gather(1, best).squeeze(1)  # [S, B]
-        else:
-            s_tm1 = batch.s_tm1.mT.contiguous()  # [S, O, B]
-            q_tm1 = self._backprop.values(self.online, s_tm1, keep=True)
-            v_t = q_t.amax(1)
-        v_t.addcmul_(batch.terminal_t, v_t, value=-1.0)  # nothing comes after the end
-        y_tm1 = torch.add(batch.r_t, v_t, alpha=params.gamma)  # [S, B]
-        a_tm1 = batch.a_tm1.mT  # [S, 1, B]
-        error = q_tm1.gather(1, a_tm1).squeeze(1).sub_(y_tm1)  # [S, B]
-        if params.loss == "huber":
-            slope = error.clamp(-1.0, 1.0)  # [S, B] derivative of the loss by q_tm1
-            losses = torch.sub(error, slope, alpha=0.5).mul_(slope).mean(1)  # [S]
-        else:
-            slope = 2.0 * error
-            losses = error.square().mean(1)
-        slopes = torch.zeros_like(q_t).scatter_(1, a_tm1, slope.div_(size).unsqueeze(1))
+            y_tm1 = y_tm1.gather(1, q[..., size:].max(1, keepdim=True).indices)
+        error = q_tm1.gather(1, a_tm1).sub_(y_tm1)  # [S, 1, B]
+        # The derivative of the mean loss by the values of the actions taken.
+        slope = error.clamp(-1.0, 1.0) if params.loss == "huber" else 2.0 * error
+        slopes = torch.zeros_like(q_tm1).scatter_(1, a_tm1, slope.div_(size))
         self._backprop.gradient(slopes, out=self._gradient)
         # Each agent's gradient, scaled down to its own norm limit, as clip_grad_norm_ does it.
         self._gradient.renorm_(2, 0, params.max_grad_norm)
         self._adam_step()
-        # Summed where it lies: reading it each time would make a device wait for the host.
-        self.loss_sum += losses
         self.updates += 1
         if self.updates % _UPDATES_PER_SWEEP == 0:
             for moment in (self._moments["exp_avg"], self._moments["exp_avg_sq"]):
                 moment.copy_(F.hardshrink(moment, _NEGLIGIBLE))
+        return error
+
+    def _losses(self, error: Tensor) -> Tensor:
+        """Return what each of `error` costs."""
+        if self._params.loss == "mse":
+            return error.square()
+        slope = error.clamp(-1.0, 1.0)
+        return torch.sub(error, slope, alpha=0.5).mul_(slope)
 
     def update_target(self) -> None:
         """Move each target network towards its online network, by tau."""

@@ -39,6 +39,7 @@ class Backprop:
         device: Where the networks are.
         precision: Of the matrix products.
         ahead: Further observations in the passes that are kept, of which there is no gradient.
+        passing: Observations in the passes that are not kept.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Backprop:
         device: str | torch.device,
         precision: Literal["fp32", "bf16"] = "fp32",
         ahead: int = 0,
+        passing: int | None = None,
     ) -> None:
         self._batch_size = batch_size
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -58,14 +60,17 @@ class Backprop:
             return [torch.empty(stack, width, count, **kind) for width in sizes[1:-1]]
 
         self._kept = buffers(batch_size + ahead)  # [S, H, B + ahead] for each hidden layer
-        self._passing, self._deltas = buffers(batch_size), buffers(batch_size)  # [S, H, B]
+        self._passing = buffers(passing or batch_size)  # [S, H, passing]
+        self._deltas = buffers(batch_size)  # [S, H, B]
         # Each layer's, in the pass that was kept.
         self._weights: list[Tensor] = []  # [S, out, in]
-        self._inputs: list[Tensor] = []  # [S, in, B]
+        # [S, in, B]; the first layer's is not known yet.
+        self._inputs = [torch.empty(0), *(each[..., :batch_size] for each in self._kept)]
         self._gradients = [
             (torch.empty(stack, o, i, **kind), torch.empty(stack, o, **kind))
             for i, o in pairwise(sizes)
         ]
+        self._parts = [part.flatten(1) for pair in self._gradients for part in pair]
 
     def values(self, network: StackedNetwork, s: Tensor, *, keep: bool = False) -> Tensor:
         """Return the action values [S, A, B] of the observations `s` [S, O, B].
@@ -79,7 +84,7 @@ class Backprop:
         buffers = self._kept if keep else self._passing
         if keep:
             self._weights = [weight for weight, _ in layers]
-            self._inputs = [each[..., : self._batch_size] for each in (hidden, *buffers)]
+            self._inputs[0] = hidden[..., : self._batch_size]
         for (weight, bias), buffer in zip(layers, buffers, strict=False):
             hidden = torch.baddbmm(bias, weight, hidden, out=buffer).relu_()  # [S, H, B]
         weight, bias = layers[-1]
@@ -101,5 +106,4 @@ class Backprop:
                 below = self._deltas[at - 1]
                 torch.bmm(self._weights[at].mT, delta, out=below)
                 delta = _relu_backward(below, self._inputs[at], 0, grad_input=below)
-        parts = [part.flatten(1) for pair in self._gradients for part in pair]
-        torch.cat(parts, dim=1, out=out)
+        torch.cat(self._parts, dim=1, out=out)

@@ -6,7 +6,6 @@ from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from worker import envs
@@ -59,7 +58,7 @@ def play(
         # episodes are short, and an average over them would favour the short ones.
         playing = np.ones(len(seeds), np.bool_)
         while playing.any():
-            actions = _greedy(network, observations.reshape(*shape, -1))
+            actions = network.greedy(observations.reshape(*shape, -1))
             observations, rewards, terminated, truncated, _ = env.step(actions.ravel())
             returns += np.where(playing, rewards, 0.0)
             lengths += playing
@@ -68,10 +67,3 @@ def play(
     finally:
         env.close()
     return Episodes(returns.reshape(shape), lengths.reshape(shape))
-
-
-def _greedy(network: StackedNetwork, observations: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return the actions [S, E] of highest value for `observations` [S, E, O]."""
-    inputs = torch.as_tensor(observations, dtype=torch.float32, device=network.flat.device)
-    actions: NDArray[np.int64] = network(inputs).argmax(2).cpu().numpy()
-    return actions

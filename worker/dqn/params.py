@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# Observations in a pass through the target network; more of them leave the processor's cache.
+_COLUMNS = 512
+
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
@@ -35,6 +38,15 @@ class Params:
     def updates_per_round(self) -> int:
         """Gradient steps in each round."""
         return self.train_freq if self.gradient_steps < 0 else self.gradient_steps
+
+    @property
+    def batches_together(self) -> int:
+        """How many batches of a round pass through the target network at once.
+
+        They divide the round evenly, so that all passes have one shape.
+        """
+        most = max(1, _COLUMNS // self.batch_size)
+        return max(k for k in range(1, most + 1) if self.updates_per_round % k == 0)
 
     def epsilon(self, step: int, train_steps: int) -> float:
         """Return the probability of a random action after `step` of `train_steps` steps.

@@ -67,7 +67,7 @@ def replay_words(
     In blocks of rounds, so that the loop over agents is not run in every round.
     """
     updates, size = params.updates_per_round, params.batch_size
-    rounds = max(1, _UPDATES_PER_DRAW // max(1, updates))
+    rounds = max(1, _UPDATES_PER_DRAW // updates)
     generators = [np.random.default_rng(source) for source in streams]
     while True:
         blocks = [rng.integers(0, 2**32, (rounds, updates, size), np.uint32) for rng in generators]

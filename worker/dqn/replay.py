@@ -1,6 +1,6 @@
 """S replay memories in one tensor, an agent's own experience in each.
 
-A transition is one row, `s_tm1 | s_t | a_tm1 | r_t | terminal_t`, so a batch is one gather.
+A transition is one row, `s_tm1 | s_t | a_tm1 | r_t | terminal_t`, so batches are one gather.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from torch import Tensor
 _STAGED_STEPS = 256
 
 
-class Batch(NamedTuple):
-    """B transitions of each of S agents, as views of one tensor."""
+class Batches(NamedTuple):
+    """K batches of B transitions of each of S agents, as views of one tensor."""
 
-    s_tm1: Tensor  # [S, B, O] observation before the action
-    a_tm1: Tensor  # [S, B, 1] int64
-    r_t: Tensor  # [S, B]
-    s_t: Tensor  # [S, B, O] observation after it, the last one of its episode included
-    terminal_t: Tensor  # [S, B] 1.0 where the episode terminated; a truncated one goes on
+    states: Tensor  # [K, S, 2, O, B] observation before the action, observation after it
+    a_tm1: Tensor  # [K, S, 1, B] int64
+    r_t: Tensor  # [K, S, 1, B]
+    terminal_t: Tensor  # [K, S, 1, B] 1.0 where the episode terminated; a truncated one goes on
 
 
 class ReplayMemory:
@@ -104,18 +103,13 @@ class ReplayMemory:
         index += np.arange(self._stack)[:, None] * self.capacity
         return torch.from_numpy(index).to(self._storage.device)
 
-    def sample(self, rows: Tensor) -> Batch:
-        """Return the transitions at `rows` [S, B]."""
-        o = self._o
-        flat = self._storage.flatten(0, 1).index_select(0, rows.flatten())  # [S·B, W]
-        batch = flat.view(*rows.shape, -1)  # [S, B, W]
-        return Batch(
-            s_tm1=batch[..., :o],
-            a_tm1=batch[..., 2 * o : 2 * o + 1].long(),
-            r_t=batch[..., 2 * o + 1],
-            s_t=batch[..., o : 2 * o],
-            terminal_t=batch[..., 2 * o + 2],
-        )
+    def sample(self, rows: Tensor) -> Batches:
+        """Return the transitions at `rows` [K, S, B]."""
+        flat = self._storage.flatten(0, 1).index_select(0, rows.flatten())  # [K·S·B, W]
+        batches = flat.view(*rows.shape, -1).mT  # [K, S, W, B]
+        states, a_tm1, r_t, terminal_t = torch.split(batches, [2 * self._o, 1, 1, 1], dim=2)
+        k, s, b = rows.shape
+        return Batches(states.view(k, s, 2, self._o, b), a_tm1.long(), r_t, terminal_t)
 
     def state(self) -> dict[str, Tensor]:
         """Return all that is remembered, without the part that was never written."""

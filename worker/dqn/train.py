@@ -50,10 +50,10 @@ class Evaluation:
 class Training:
     """S agents that differ in their seed only, each trained on `train_steps` environment steps.
 
-    The result is a function of the constructor's arguments, to the bit, for one thread
-    (`torch.set_num_threads(1)`) of one build: in one go, or with `state` taken at the end of any
-    segment and given to `load_state` of a new Training made with the same arguments. What agent i
-    does depends on `seeds[i]`, and not on the other seeds.
+    The result is a function of the constructor's arguments, to the bit, for one build on one thread
+    (`worker.threads.use_one_thread`): in one go, or with `state` taken at the end of any segment
+    and given to `load_state` of a new Training made with the same arguments. What agent i does
+    depends on `seeds[i]`, and not on the other seeds.
     """
 
     def __init__(
@@ -160,9 +160,9 @@ class Training:
                 agent.update_target()
             if step % params.train_freq == 0 and step > params.learning_starts:
                 replay.flush()
-                for rows in replay.rows(next(words)):
+                for rows in torch.split(replay.rows(next(words)), params.batches_together):
                     agent.update(replay.sample(rows))
-                    work += work_per_update
+                    work += work_per_update * len(rows)
                     if work >= 1.0:
                         work = 0.0
                         yield Progress(step=step)

@@ -15,9 +15,11 @@ from torch import nn
 from tests.unit.dqn.settings import PARAMS
 from worker.dqn.agent import Agent
 from worker.dqn.params import Params
-from worker.dqn.replay import Batch
+from worker.dqn.replay import Batches
 
-O, A, S = 4, 3, 3  # noqa: E741 - sizes, as in the shapes
+# Sizes, as in the shapes.
+O, A, S = 4, 3, 3  # noqa: E741
+K, B = PARAMS.batches_together, PARAMS.batch_size
 
 
 def agents(params: Params, stack: int = S) -> Agent:
@@ -25,21 +27,20 @@ def agents(params: Params, stack: int = S) -> Agent:
     return Agent(params=params, observation_size=O, actions=A, generators=generators)
 
 
-def batches(count: int, size: int = 16, scale: float = 1.0) -> list[Batch]:
-    """Batches [S, B] of noise; the agents' rewards differ in size, so that their gradients do."""
+def batches(count: int, scale: float = 1.0) -> list[Batches]:
+    """Batches of noise; the agents' rewards differ in size, so that their gradients do."""
     rng = np.random.default_rng(7)
 
     def noise(*shape: int) -> torch.Tensor:
         return torch.from_numpy(rng.normal(size=shape).astype(np.float32))
 
-    sizes = scale * torch.tensor([0.1, 1.0, 30.0]).unsqueeze(1)
+    sizes = scale * torch.tensor([0.1, 1.0, 30.0]).view(S, 1, 1)
     return [
-        Batch(
-            s_tm1=noise(S, size, O),
-            a_tm1=torch.from_numpy(rng.integers(A, size=(S, size, 1))),
-            r_t=noise(S, size) * sizes,
-            s_t=noise(S, size, O),
-            terminal_t=(noise(S, size) > 0.5).float(),
+        Batches(
+            states=noise(K, S, 2, O, B),
+            a_tm1=torch.from_numpy(rng.integers(A, size=(K, S, 1, B))),
+            r_t=noise(K, S, 1, B) * sizes,
+            terminal_t=(noise(K, S, 1, B) > 0.5).float(),
         )
         for _ in range(count)
     ]
@@ -66,8 +67,13 @@ class PlainDqn:
             layers += [linear, nn.ReLU()]
         return nn.Sequential(*layers[:-1])
 
-    def update(self, batch: Batch, agent: int) -> float:
-        s_tm1, a_tm1, r_t, s_t, terminal_t = (part[agent] for part in batch)
+    def update(self, batches: Batches, agent: int) -> float:
+        return sum(self._step(*(part[k, agent].mT for part in batches)) for k in range(K))
+
+    def _step(
+        self, states: torch.Tensor, a_tm1: torch.Tensor, r_t: torch.Tensor, terminal_t: torch.Tensor
+    ) -> float:
+        (s_tm1, s_t), r_t, terminal_t = states, r_t.squeeze(1), terminal_t.squeeze(1)
         with torch.no_grad():
             q_t = self.target(s_t)
             chosen_by = self.online(s_t) if self.params.double_q else q_t
@@ -122,10 +128,10 @@ def test_an_agents_update_does_not_depend_on_another_agents_batch() -> None:
     """To the bit, even when the other agent's numbers are as bad as they get."""
     first, second = agents(PARAMS), agents(PARAMS)
     for batch in batches(5):
-        other = Batch(*(part.clone() for part in batch))
-        other.r_t[1] = math.nan
-        other.s_t[1] = math.inf
-        other.s_tm1[1] = 1e30
+        other = Batches(*(part.clone() for part in batch))
+        other.r_t[:, 1] = math.nan
+        other.states[:, 1, 1] = math.inf
+        other.states[:, 1, 0] = 1e30
         first.update(batch)
         second.update(other)
         first.update_target()
@@ -141,9 +147,12 @@ def test_adams_steps_are_those_of_torch_to_the_bit() -> None:
     stacked = agents(PARAMS)
     flat = stacked.online.flat.clone()
     adam = torch.optim.Adam([flat], lr=PARAMS.learning_rate, eps=1e-8, fused=True)
-    for batch in batches(5):
-        stacked.update(batch)
-        flat.grad = stacked._gradient.clone()
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        gradient = torch.from_numpy(rng.normal(size=flat.shape).astype(np.float32))
+        flat.grad = gradient
+        stacked._gradient.copy_(gradient)
+        stacked._adam_step()
         adam.step()
         assert torch.equal(stacked.online.flat, flat)
 
@@ -209,9 +218,9 @@ def test_adams_averages_never_linger_among_the_subnormals() -> None:
     for parameter in stacked.online.layers[0]:
         parameter[:, :32] = -parameter[:, :32].abs()
     (batch,) = batches(1)
-    positive = batch._replace(s_tm1=batch.s_tm1.abs(), s_t=batch.s_t.abs())
+    positive = batch._replace(states=batch.states.abs())
     stacked.update(batch)  # every unit gets a gradient once, and half of them never again
-    for _ in range(1500):
+    for _ in range(750):
         stacked.update(positive)
     average = stacked.state()["adam.exp_avg"]
     assert (average == 0).any()

@@ -47,6 +47,24 @@ def test_values_are_those_of_separate_networks() -> None:
         torch.testing.assert_close(found[i], plain(network, i)(inputs[i]))
 
 
+def test_greedy_actions_are_those_of_the_highest_values() -> None:
+    network, inputs = stacked(), observations(50)
+    actions = network.greedy(inputs.numpy())
+    assert np.array_equal(actions, network(inputs).argmax(2))
+    assert len(np.unique(actions)) == SIZES[-1]
+    network.flat.neg_()  # the same memory, so NumPy sees it at once
+    assert np.array_equal(network.greedy(inputs.numpy()), network(inputs).argmax(2))
+    network._on_host = False  # as on a device whose memory NumPy cannot see
+    assert np.array_equal(network.greedy(inputs.numpy()), network(inputs).argmax(2))
+
+
+def test_an_agents_greedy_actions_do_not_depend_on_the_others() -> None:
+    network, inputs = stacked(), observations(50).numpy()
+    before = network.greedy(inputs)
+    network.flat[1] = math.nan
+    assert np.array_equal(network.greedy(inputs)[::2], before[::2])
+
+
 def test_values_to_learn_from_are_those_to_act_on() -> None:
     network, inputs = stacked(), observations()
     passes = Backprop(SIZES, STACK, 7, "cpu")

@@ -42,11 +42,22 @@ def test_epsilon(step: int, initial: float, fraction: float, final: float, wante
 
 
 @pytest.mark.parametrize(
-    ("train_freq", "gradient_steps", "wanted"), [(4, 2, 2), (4, -1, 4), (1, -1, 1), (4, 0, 0)]
+    ("train_freq", "gradient_steps", "wanted"), [(4, 2, 2), (4, -1, 4), (1, -1, 1)]
 )
 def test_updates_per_round(train_freq: int, gradient_steps: int, wanted: int) -> None:
     params = replace(PARAMS, train_freq=train_freq, gradient_steps=gradient_steps)
     assert params.updates_per_round == wanted
+
+
+@pytest.mark.parametrize(
+    ("gradient_steps", "batch_size", "wanted"),
+    [(128, 64, 8), (64, 128, 4), (10, 64, 5), (7, 64, 7), (11, 64, 1), (1, 64, 1), (64, 2048, 1)],
+)
+def test_batches_that_pass_together_divide_the_round(
+    gradient_steps: int, batch_size: int, wanted: int
+) -> None:
+    params = replace(PARAMS, gradient_steps=gradient_steps, batch_size=batch_size)
+    assert params.batches_together == wanted
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,14 @@ def held(memory: ReplayMemory, agent: int) -> list[float]:
     if not size:
         return []
     order = [(position - size + k) % capacity for k in range(size)]
-    rows = torch.tensor([[agent * capacity + k for k in order]], dtype=torch.int64)
-    batch = memory.sample(rows)
+    rows = torch.tensor([[[agent * capacity + k for k in order]]], dtype=torch.int64)
+    states, a_tm1, r_t, terminal_t = (part[0, 0] for part in memory.sample(rows))
     # The fields of a row belong together.
-    assert torch.equal(batch.s_tm1[0, :, 0], batch.r_t[0])
-    assert torch.equal(batch.s_t[0, :, 1], -batch.r_t[0])
-    assert torch.equal(batch.a_tm1[0, :, 0], (batch.r_t[0] % 3).long())
-    assert torch.equal(batch.terminal_t[0], (batch.r_t[0] % 2 == 0).float())
-    return [float(x) for x in batch.r_t[0]]
+    assert torch.equal(states[0], torch.cat([r_t, r_t + 0.5]))
+    assert torch.equal(states[1], torch.cat([r_t + 0.25, -r_t]))
+    assert torch.equal(a_tm1, (r_t % 3).long())
+    assert torch.equal(terminal_t, (r_t % 2 == 0).float())
+    return [float(x) for x in r_t[0]]
 
 
 def add(memory: ReplayMemory, reward: np.ndarray, real: np.ndarray) -> None:

@@ -20,7 +20,7 @@ from worker.dqn.evaluate import Episodes, evaluate, play
 from worker.dqn.network import StackedNetwork, load_network
 from worker.dqn.params import Params
 from worker.dqn.randomness import Purpose, stream
-from worker.dqn.replay import Batch, ReplayMemory
+from worker.dqn.replay import ReplayMemory
 from worker.dqn.train import Evaluation, NonFiniteError, Progress, Training
 
 
@@ -105,7 +105,6 @@ def test_steps_that_do_not_divide_into_segments_are_refused() -> None:
         (7, 1, 0, 128),  # rounds go on across the ends of segments
         (7, -1, 0, 896),
         (1000, 5, 0, 0),
-        (4, 0, 0, 0),
         (4, 1, 900, 0),
     ],
 )
@@ -282,7 +281,7 @@ def test_a_state_of_other_agents_is_refused() -> None:
 
 def test_two_processes_give_the_same_bits() -> None:
     program = (
-        "import torch; torch.set_num_threads(1)\n"
+        "from worker.threads import use_one_thread; use_one_thread()\n"
         "from tests.unit.dqn.test_train import fingerprint, training\n"
         "print(fingerprint(training()))"
     )
@@ -305,19 +304,25 @@ def test_progress_comes_often_however_dear_a_round_of_updates(
     assert len(steps) >= 3
     assert steps == sorted(steps)
     monkeypatch.setattr("worker.dqn.train._FLOPS_PER_PROGRESS", 1.0)
-    dear = replace(PARAMS, train_freq=300, gradient_steps=20)
+    dear = replace(PARAMS, train_freq=300, gradient_steps=20, batch_size=512)
     running = training(params=dear)
     in_round = [e.step for e in running.run() if isinstance(e, Progress)].count(600)
     assert in_round >= 20
 
 
-def remembered(env_id: str) -> Batch:
-    """All that a single agent stored in order, of 900 steps with random actions."""
+def remembered(env_id: str) -> tuple[torch.Tensor, ...]:
+    """All that a single agent stored in order, of 900 steps with random actions.
+
+    Observations before and after [O, B], actions, rewards, ends [B].
+    """
     params = replace(PARAMS, learning_starts=900, buffer_size=900)
     running = training([3], params, env_id)
     evaluations(running)
     size = int(running.state()["replay.sizes"][0])
-    return running._replay.sample(torch.arange(size).unsqueeze(0))
+    states, *others = (
+        part[0, 0] for part in running._replay.sample(torch.arange(size)[None, None])
+    )
+    return states[0], states[1], *(each[0] for each in others)
 
 
 class Counting(gymnasium.Env[Any, Any]):
@@ -354,26 +359,25 @@ def counting_envs() -> Any:
 @pytest.mark.usefixtures("counting_envs")
 def test_the_memory_holds_real_steps_only_and_tells_the_two_ends_apart() -> None:
     """Catches stored autoreset steps, and truncation taken for termination or the reverse."""
-    batch = remembered("Counting-v0")
-    before, after = batch.s_tm1[0, :, 0], batch.s_t[0, :, 0]
+    s_tm1, s_t, a_tm1, r_t, terminal_t = remembered("Counting-v0")
+    before, after = s_tm1[0], s_t[0]
     assert torch.equal(after, before + 1)  # an autoreset step would lead back to 0
-    assert (batch.r_t == 1).all()
-    ended_by_itself = (after == 5) & (batch.s_t[0, :, 1] == 1)
-    assert torch.equal(batch.terminal_t[0], ended_by_itself.float())
+    assert (r_t == 1).all()
+    ended_by_itself = (after == 5) & (s_t[1] == 1)
+    assert torch.equal(terminal_t, ended_by_itself.float())
     assert ended_by_itself.any()
     assert (after == 8).any()  # truncated, and not terminal
-    assert not ((before == 5) & (batch.s_tm1[0, :, 1] == 1)).any()
+    assert not ((before == 5) & (s_tm1[1] == 1)).any()
     first = before == 0
-    assert torch.equal(batch.a_tm1[0, first, 0].float(), batch.s_t[0, first, 1])
+    assert torch.equal(a_tm1[first].float(), s_t[1, first])
 
 
 def test_cartpoles_memory_is_one_of_cartpoles_steps() -> None:
-    batch = remembered("CartPole-v1")
-    assert (batch.r_t == 1).all()  # an autoreset step pays 0
-    x_tm1, v_tm1 = batch.s_tm1[0, :, 0], batch.s_tm1[0, :, 1]
-    torch.testing.assert_close(batch.s_t[0, :, 0], x_tm1 + 0.02 * v_tm1)
-    fallen = (batch.s_t[0, :, 0].abs() > 2.4) | (batch.s_t[0, :, 2].abs() > np.pi / 15)
-    assert torch.equal(batch.terminal_t[0], fallen.float())
+    s_tm1, s_t, _, r_t, terminal_t = remembered("CartPole-v1")
+    assert (r_t == 1).all()  # an autoreset step pays 0
+    torch.testing.assert_close(s_t[0], s_tm1[0] + 0.02 * s_tm1[1])
+    fallen = (s_t[0].abs() > 2.4) | (s_t[2].abs() > np.pi / 15)
+    assert torch.equal(terminal_t, fallen.float())
 
 
 @pytest.mark.usefixtures("counting_envs")
