@@ -53,6 +53,7 @@ class Outcome:
     sampler: str
     pruner: str
     seeds: int  # agents in each trial
+    eval_every: int  # environment steps between evaluations
     study_seed: int
     found: bool = False
     trials: int = 0  # completed and pruned ones
@@ -82,7 +83,11 @@ def run(job: Job) -> Outcome:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     spec, begun = job.spec, time.process_time()
     outcome = Outcome(
-        sampler=job.sampler, pruner=job.pruner, seeds=spec.task.seeds, study_seed=spec.seed
+        sampler=job.sampler,
+        pruner=job.pruner,
+        seeds=spec.task.seeds,
+        eval_every=spec.task.eval_every,
+        study_seed=spec.seed,
     )
     storage = optuna.storages.InMemoryStorage()
     optuna.create_study(study_name=spec.name, storage=storage, direction="maximize")
@@ -163,21 +168,22 @@ def median(values: Iterable[float]) -> float:
 
 
 def table(outcomes: Iterable[Outcome]) -> str:
-    """A line for each sampler, pruner and number of seeds; medians over the study seeds."""
-    groups: defaultdict[tuple[str, str, int], list[Outcome]] = defaultdict(list)
+    """A line for each kind of search; medians over the study seeds."""
+    groups: defaultdict[tuple[str, str, int, int], list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
-        groups[outcome.sampler, outcome.pruner, outcome.seeds].append(outcome)
-    wide = max([12, *(len(name) for sampler, pruner, _ in groups for name in (sampler, pruner))])
-    head = f"{'sampler':{wide}} {'pruner':{wide}} seeds {'found':>7}"
+        kind = (outcome.sampler, outcome.pruner, outcome.seeds, outcome.eval_every)
+        groups[kind].append(outcome)
+    wide = max([7, *(len(name) for kind in groups for name in kind[:2])])
+    head = f"{'sampler':{wide}} {'pruner':{wide}} seeds {'every':>6} {'found':>7}"
     lines = [f"{head} {'trials':>7} {'k agent-steps':>13} {'CPU s':>8} {'confirmations':>13}"]
     rows = []
-    for (sampler, pruner, seeds), group in groups.items():
+    for (sampler, pruner, seeds, every), group in groups.items():
 
         def middle(field: str, group: list[Outcome] = group) -> float:
             return median(getattr(each, field) if each.found else math.inf for each in group)
 
         found = sum(each.found for each in group)
-        line = f"{sampler:{wide}} {pruner:{wide}} {seeds:5} {found:3}/{len(group):<3}"
+        line = f"{sampler:{wide}} {pruner:{wide}} {seeds:5} {every:6} {found:3}/{len(group):<3}"
         line += f" {_number(middle('trials')):>7} {_number(middle('agent_steps') / 1e3):>13}"
         line += f" {_number(middle('cpu_seconds')):>8} {_number(middle('confirmations')):>13}"
         rows.append((middle("agent_steps"), line))
@@ -188,8 +194,16 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if math.isfinite(value) else "–"
 
 
-def variant(spec: Spec, *, sampler: str, pruner: str, seeds: int | None, study_seed: int) -> Spec:
-    """The study with another sampler, pruner, seed and number of agents in a trial."""
+def variant(
+    spec: Spec,
+    *,
+    sampler: str,
+    pruner: str,
+    seeds: int | None = None,
+    eval_every: int | None = None,
+    study_seed: int,
+) -> Spec:
+    """The study with another sampler, pruner and seed, and if given, other agents and segments."""
     found = json.loads(spec.to_json())
     found["seed"] = study_seed
     found["search"] |= {"sampler": _parse_option(sampler), "pruner": _parse_option(pruner)}
@@ -198,6 +212,8 @@ def variant(spec: Spec, *, sampler: str, pruner: str, seeds: int | None, study_s
         found["search"]["sampler"] = {"name": "cmaes", "allow_pickle": True}
     if seeds is not None:
         found["task"]["seeds"] = seeds
+    if eval_every is not None:
+        found["task"]["eval_every"] = eval_every
     return Spec.model_validate(found)
 
 
@@ -210,7 +226,14 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
     spec = load(options.study)
     return [
         Job(
-            spec=variant(spec, sampler=sampler, pruner=pruner, seeds=seeds, study_seed=seed),
+            spec=variant(
+                spec,
+                sampler=sampler,
+                pruner=pruner,
+                seeds=seeds,
+                eval_every=every,
+                study_seed=seed,
+            ),
             sampler=sampler,
             pruner=pruner,
             threshold=options.threshold,
@@ -218,6 +241,7 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
         )
         for seed in range(options.study_seeds)
         for seeds in options.seeds_per_trial or [None]
+        for every in options.eval_every or [None]
         for sampler in options.samplers
         for pruner in options.pruners
     ]
@@ -236,6 +260,7 @@ def main() -> None:
     add("--samplers", nargs="+", default=list(SAMPLERS), help="names or tables (default: all)")
     add("--pruners", nargs="+", default=list(PRUNERS), help="names or tables (default: all)")
     add("--seeds-per-trial", nargs="+", type=int, help="agents (default: the study's)")
+    add("--eval-every", nargs="+", type=int, help="environment steps (default: the study's)")
     add("--study-seeds", type=int, default=5, help="searches of each kind (default: %(default)s)")
     add("--threshold", type=float, default=475.0, help="return (default: %(default)s)")
     add("--max-trials", type=int, help="in a search (default: the study's)")

@@ -11,6 +11,7 @@ from sqlalchemy import URL
 from tests.faults.fleet import Fleet
 from tests.faults.proxy import Proxy
 from tests.faults.servers import OwnServer, own_server, through, unix_socket
+from tests.support.server import plain
 
 
 @pytest.fixture
@@ -39,3 +40,11 @@ def restartable() -> Iterator[OwnServer]:
     """A server that tests may stop and reconfigure; each leaves it running."""
     with own_server() as running:
         yield running
+
+
+@pytest.fixture
+def _here(database_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Commands in the test's process use its database, and a folder of its own."""
+    monkeypatch.setenv("TRIALFLEET_DATABASE_URL", plain(database_url))
+    monkeypatch.setenv("TRIALFLEET_MIGRATION_PATIENCE", "0")
+    monkeypatch.chdir(tmp_path)

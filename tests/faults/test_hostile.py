@@ -1,39 +1,31 @@
-"""Names, files and rows that were made to do harm: rows 20, 23 and 26 of the faults."""
+"""Names, ids and paths that were made to do harm: row 20 of the faults."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import signal
 import time
-from collections.abc import Callable
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import pytest
 from rich.console import Console
-from sqlalchemy import URL, text
+from sqlalchemy import text
 
 from cli.join import wait_for_study
 from coordinator.watch import step
-from tests.faults.environments import ENV
-from tests.faults.fleet import STEERED, STUDY, WHOLE, Fleet
-from tests.faults.malice import malicious
+from tests.faults.fleet import STUDY, Fleet
 from tests.faults.processes import eventually
-from tests.support.commands import command
-from tests.support.models import saved_agent, seal
+from tests.support.commands import command, told
+from tests.support.models import saved_agent
 from tests.support.server import plain
 from tests.support.studies import (
     create,
-    finish,
     take,
     train_by_hand,
-    trivial_spec,
     trivial_study,
 )
-from tuning import blobs, studies
+from tuning import blobs
 from tuning.blobs import DatabaseStore, FileStore, Stored
 from tuning.errors import BlobDamagedError, StudyNotFoundError
 from tuning.escape import printable
@@ -52,25 +44,6 @@ HOSTILE = {
     "no text": "\udcff",  # how Python reads a byte that is no UTF-8
 }
 hostile = pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
-
-
-@pytest.fixture
-def _here(database_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Commands in the test's process use its database, and a folder of its own."""
-    monkeypatch.setenv("TRIALFLEET_DATABASE_URL", plain(database_url))
-    monkeypatch.setenv("TRIALFLEET_MIGRATION_PATIENCE", "0")
-    monkeypatch.chdir(tmp_path)
-
-
-def told(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that a command which refused something has printed."""
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("trialfleet: ")
-    assert captured.err.endswith("\n")
-    line = captured.err[:-1]
-    assert line.isprintable(), ascii(line)
-    return line
 
 
 def count_studies(database: Database) -> int:
@@ -255,147 +228,3 @@ def test_20_a_manifest_that_was_made_up_is_refused(
     path.with_suffix(".json").write_text(manifest, encoding="utf-8")
     assert command("evaluate", str(path)) == 2
     assert "not the manifest of an agent" in told(capsys)
-
-
-def another_version(fleet: Fleet) -> list[str]:
-    study = studies.find(fleet.database, STUDY)
-    fleet.execute("UPDATE fleet.studies SET version = '99.0.0'")
-    return ["created by trialfleet 99.0.0", f"this is {study.version}", "Install the version"]
-
-
-def another_reading(fleet: Fleet) -> list[str]:
-    # As a version would leave it that knows another default, or writes its JSON another way.
-    study = studies.find(fleet.database, STUDY)
-    fleet.execute("UPDATE fleet.studies SET digest = :other", other="0123456789abcdef" * 4)
-    return [
-        f"stored by trialfleet {study.version} with the digest 0123456789ab",
-        f"this {study.version} reads it as {study.digest[:12]}",
-        "Install the version",
-    ]
-
-
-def another_spec(fleet: Fleet) -> list[str]:
-    # Somebody has changed the study itself behind the digest's back.
-    study = studies.find(fleet.database, STUDY)
-    other = trivial_spec(env=ENV, trials=9)
-    fleet.execute("UPDATE fleet.studies SET spec = :spec", spec=other.to_json())
-    return [f"with the digest {study.digest[:12]}", f"reads it as {other.digest[:12]}"]
-
-
-def a_newer_spec(fleet: Fleet) -> list[str]:
-    fleet.execute("UPDATE fleet.studies SET spec = replace(spec, '\"gamma\"', '\"gama\"')")
-    return ["the study as stored: agent.gama: unknown key", "Install the version"]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [another_version, another_reading, another_spec, a_newer_spec],
-    ids=lambda change: change.__name__,
-)
-def test_23_a_worker_that_does_not_agree_on_the_study_is_refused(
-    fleet: Fleet, change: Callable[[Fleet], list[str]]
-) -> None:
-    fleet.create(trials=1)
-    says = change(fleet)
-    worker = fleet.worker()
-    assert worker.ends() == 2, worker.output
-    [line] = worker.output.splitlines()
-    for words in says:
-        assert words in line
-    assert fleet.attempts() == []
-    assert fleet.rows("SELECT * FROM fleet.workers") == []
-
-
-def test_23_a_worker_with_another_study_file_is_refused_with_both_digests(fleet: Fleet) -> None:
-    study = fleet.create(trials=1)
-    (fleet.folder / "other.toml").write_text(trivial_study(), encoding="utf-8")
-    worker = fleet.start("worker", "other.toml", name="other")
-    assert worker.ends() == 2, worker.output
-    [line] = worker.output.splitlines()
-    other = trivial_spec()
-    assert f"digest {study.digest[:12]} there, {other.digest[:12]} here" in line
-    assert f'task.env: "{study.spec.task.env}" there, "CartPole-v1" here' in line
-    assert "restore the file" in line
-    assert fleet.attempts() == []
-
-
-def test_23_a_worker_with_the_studys_own_file_works(fleet: Fleet) -> None:
-    fleet.create(trials=1)
-    # The same content; a digest does not depend on how it is written.
-    content = trivial_study(**{**STEERED, "trials": 1})
-    (fleet.folder / "same.toml").write_text(f"# a comment\n{content}", encoding="utf-8")
-    worker = fleet.start("worker", "same.toml", name="same")
-    fleet.ends()
-    assert worker.ends() == 0, worker.output
-
-
-OWN = "SELECT 1 FROM fleet.checkpoints WHERE sha256 <> :sha256"
-DRESSES = list(malicious(Path("marker")))
-
-
-def test_26_a_malicious_checkpoint_is_never_executed(fleet: Fleet) -> None:
-    study = fleet.create(trials=1)
-    marker = fleet.folder / "executed"
-    store = DatabaseStore(fleet.database)
-    worker = fleet.worker(steer="slow")
-    claim = fleet.claimed(worker)
-    fleet.trained(claim.trial_id, segments=1)
-    for data in malicious(marker, digest=study.digest).values():
-        worker.send(signal.SIGTERM)
-        assert worker.ends() == 143, worker.output
-        # In the checkpoint's place, and its SHA-256 with it: whoever can write the one can write
-        # the other.
-        [kept] = fleet.rows("SELECT artifact FROM fleet.checkpoints")
-        stored = blobs.put(store, kept.artifact, data)
-        fleet.execute(
-            "UPDATE fleet.checkpoints SET sha256 = :sha256, size = :size",
-            sha256=stored.sha256,
-            size=stored.size,
-        )
-        worker = fleet.worker(steer="slow")
-        worker.says("checkpoint damaged, starting over")
-        assert not marker.exists()
-        eventually(partial(fleet.rows, OWN, sha256=stored.sha256), "it has one of its own")
-    worker.steer("")
-    fleet.ends()
-    assert worker.ends() == 0
-    assert fleet.curve(claim.trial_id) == WHOLE
-    assert fleet.outcomes(0) == ["released"] * len(DRESSES) + ["finished"]
-    assert not marker.exists()
-
-
-@pytest.mark.parametrize("dress", DRESSES)
-@pytest.mark.usefixtures("_here")
-def test_26_a_malicious_model_is_never_executed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], dress: str
-) -> None:
-    marker = tmp_path / "executed"
-    data = malicious(marker)[dress]
-    for name in ("agent.pt", "agent.pkl", "agent.safetensors"):
-        seal(tmp_path / name, data)
-        assert command("evaluate", name) == 2
-        line = told(capsys)
-        assert name in line
-        assert "safetensors" in line
-    assert not marker.exists()
-
-
-@pytest.mark.parametrize("dress", DRESSES)
-def test_26_a_malicious_model_of_the_final_stage_is_never_executed(
-    database: Database, tmp_path: Path, dress: str
-) -> None:
-    marker = tmp_path / "executed"
-    study = create(database, trials=1, top=1, final_seeds=1)
-    train_by_hand(database, study, take(database), scores=[1.0, 1.0])
-    step(database, study.name)
-    claim = take(database)
-    data = malicious(marker)[dress]
-    model = asdict(blobs.put(DatabaseStore(database), "model", data))
-    provenance = {"versions": {}, "device": "cpu", "model": model}
-    finish(database, claim, attributes={"scores": [1.0], "seeds": [1], **provenance})
-    if dress == "safetensors around a pickle":
-        step(database, study.name)  # one array of numbers, which nobody will take for a network
-    else:
-        with pytest.raises(BlobDamagedError, match="is no model"):
-            step(database, study.name)
-    assert not marker.exists()

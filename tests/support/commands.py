@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import pytest
 import structlog
 
 from cli.main import main
@@ -22,3 +23,14 @@ def command(*arguments: str) -> int:
         # It logs to the standard error of this test, which the next one does not have.
         structlog.reset_defaults()
     return 0
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a command which refused something has printed."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("trialfleet: ")
+    assert captured.err.endswith("\n")
+    line = captured.err[:-1]
+    assert line.isprintable(), ascii(line)
+    return line

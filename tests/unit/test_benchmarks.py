@@ -91,6 +91,7 @@ def outcome(*, sampler: str, study_seed: int, trials: int, found: bool = True) -
         sampler=sampler,
         pruner="none",
         seeds=4,
+        eval_every=1_250,
         study_seed=study_seed,
         found=found,
         trials=trials,
@@ -107,17 +108,24 @@ def test_a_search_that_found_nothing_counts_as_the_longest() -> None:
         + [outcome(sampler="tpe", study_seed=n, trials=5 + n, found=n < 2) for n in range(3)]
     ).splitlines()
     # The best first, although both have spent as many trials at least.
-    assert lines[1].split()[:6] == ["tpe", "none", "4", "2/3", "6", "6"]
-    assert lines[2].split()[:6] == ["random", "none", "4", "1/3", "–", "–"]
+    assert lines[1].split()[:7] == ["tpe", "none", "4", "1250", "2/3", "6", "6"]
+    assert lines[2].split()[:7] == ["random", "none", "4", "1250", "1/3", "–", "–"]
 
 
 def test_a_variant_differs_in_what_was_asked_for_alone() -> None:
     spec = load(ROOT / "studies" / "cartpole.toml")
-    other = variant(spec, sampler="cmaes", pruner='{ name = "median" }', seeds=2, study_seed=5)
+    other = variant(
+        spec,
+        sampler="cmaes",
+        pruner='{ name = "median" }',
+        seeds=2,
+        eval_every=10_000,
+        study_seed=5,
+    )
     assert (other.search.sampler.name, other.search.pruner.name) == ("cmaes", "median")
-    assert (other.task.seeds, other.seed) == (2, 5)
+    assert (other.task.seeds, other.task.eval_every, other.seed) == (2, 10_000, 5)
     assert (other.agent, other.final, other.name) == (spec.agent, spec.final, spec.name)
-    same = variant(spec, sampler="tpe", pruner="none", seeds=None, study_seed=spec.seed)
+    same = variant(spec, sampler="tpe", pruner="none", study_seed=spec.seed)
     assert same.task == spec.task
 
 
