@@ -73,7 +73,7 @@ def main() -> int:
     options = _parse()
     if not options.from_csv:
         _train(options)
-    curves = {who: read(path(options.results, options.setting, who)) for who in LEARNERS}
+    curves = {who: read(_file(options, who)) for who in LEARNERS}
     rows = compare(curves["ours"], curves["sb3"])
     print(table(rows))
     if options.plot is not None:
@@ -216,6 +216,12 @@ def path(folder: Path, setting: str, who: str) -> Path:
     return folder / f"curves-{setting}-{who}.csv"
 
 
+def _file(options: argparse.Namespace, who: str) -> Path:
+    if who == "ours" and options.precision != "fp32":
+        who = f"ours-{options.precision}"
+    return path(options.results, options.setting, who)
+
+
 def write(file: Path, curves: Curves) -> None:
     """Keep a learner's curves."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -238,7 +244,7 @@ def read(file: Path) -> Curves:
 def _train(options: argparse.Namespace) -> None:
     steps, params = SETTINGS[options.setting]
     # SB3 has no double DQN, and no other loss than huber.
-    params = replace(params, double_q=False, loss="huber")
+    params = replace(params, double_q=False, loss="huber", precision=options.precision)
     steps = options.steps or steps
     seeds = list(range(options.seeds))
     sizes = {"steps": steps, "every": steps // options.evaluations, "episodes": options.episodes}
@@ -255,7 +261,7 @@ def _train(options: argparse.Namespace) -> None:
             curves: Curves = {}
             for part in _progress(who, len(seeds), pool.map(job, parts)):
                 curves |= part
-            write(path(options.results, options.setting, who), curves)
+            write(_file(options, who), curves)
 
 
 def _call(train: Callable[..., Curves], params: Params, sizes: Any, seeds: list[int]) -> Curves:
@@ -304,6 +310,7 @@ def _parse() -> argparse.Namespace:
     add("--evaluations", type=int, default=10, help="over these steps (default: %(default)s)")
     add("--episodes", type=int, default=20, help="in an evaluation (default: %(default)s)")
     add("--train", nargs="+", choices=LEARNERS, default=LEARNERS, help="(default: both)")
+    add("--precision", choices=("fp32", "bf16"), default="fp32", help="of our matrix products")
     add("--from-csv", action="store_true", help="train nothing, compare what was kept")
     add("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     add("--results", type=Path, default=RESULTS, help="folder of the CSVs (default: %(default)s)")
