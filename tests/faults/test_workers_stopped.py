@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import URL
 
 from tests.faults.fleet import LEASE, SEGMENT, SEGMENTS, STUDY, WHOLE, Fleet
-from tests.faults.processes import PATIENCE, eventually
-from tests.faults.proxy import Proxy
+from tests.faults.processes import PATIENCE, Process, eventually
+from tests.faults.proxy import Proxy, Trap
 from tuning import leases
 
 CLAIM = "INSERT INTO fleet.attempts"
@@ -142,14 +142,20 @@ def test_03_a_zombie_drops_the_trial_and_claims_the_next(fleet: Fleet) -> None:
     assert fleet.written(claim.trial_id) == before
 
 
+def _held(fleet: Fleet, proxy: Proxy, url: URL, statement: str) -> tuple[Trap, Process]:
+    """A worker whose statement is on its way, and what holds it."""
+    fleet.create(trials=1)
+    trap = proxy.trap(statement, "hold")
+    zombie = fleet.worker(url=url)
+    assert trap.sprung.wait(PATIENCE), zombie.output
+    return trap, zombie
+
+
 @pytest.mark.parametrize("statement", [REPORT, "INSERT INTO fleet.curves", FINISH])
 def test_03_a_zombies_write_on_its_way_is_refused(
     fleet: Fleet, proxy: Proxy, proxy_url: URL, statement: str
 ) -> None:
-    fleet.create(trials=1)
-    trap = proxy.trap(statement, "hold")
-    zombie = fleet.worker(url=proxy_url)
-    assert trap.sprung.wait(PATIENCE), zombie.output
+    trap, zombie = _held(fleet, proxy, proxy_url, statement)
     zombie.send(signal.SIGSTOP)
     [attempt] = fleet.attempts(0)
     fleet.expire(attempt.fence)
@@ -170,10 +176,7 @@ def test_03_a_zombies_write_on_its_way_is_refused(
 def test_03_a_zombies_write_while_its_heir_trains_is_refused(
     fleet: Fleet, proxy: Proxy, proxy_url: URL, statement: str
 ) -> None:
-    fleet.create(trials=1)
-    trap = proxy.trap(statement, "hold")
-    zombie = fleet.worker(url=proxy_url)
-    assert trap.sprung.wait(PATIENCE), zombie.output
+    trap, zombie = _held(fleet, proxy, proxy_url, statement)
     [attempt] = fleet.attempts(0)
     fleet.expire(attempt.fence)
     heir = fleet.worker(steer="block")

@@ -1,6 +1,16 @@
-"""Texts of study files."""
+"""Texts of study files, and what is said of those that are refused."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from tuning.errors import StudyFileError
+from tuning.spec import Spec
+from tuning.studyfile import parse
+
+WHOLE = "must be a whole number from"
 
 EXAMPLE = """\
 name = "example"
@@ -30,3 +40,30 @@ top = 2
 
 def in_table(table: str, line: str) -> str:
     return f'name = "x"\n[{table}]\n{line}\n'
+
+
+def refusal(text: str) -> str:
+    """What is said of the study file of this text, after the file's name."""
+    with pytest.raises(StudyFileError) as refused:
+        parse(text, source="studies/x.toml")
+    message = str(refused.value)
+    assert message.startswith("studies/x.toml: ")
+    assert message.isprintable(), "one line, with nothing that moves a cursor"
+    assert len(message) < 500
+    return message.removeprefix("studies/x.toml: ")
+
+
+def assert_refused(table: str, line: str, field: str, words: list[str]) -> None:
+    """The study file with this line in this table is refused for the field, in these words."""
+    message = refusal(in_table(table, line))
+    assert message.startswith(f"{field}: "), message
+    for each in words:
+        assert each in message
+
+
+def never_refused(table: str, refused: Iterable[str]) -> list[str]:
+    """Fields of the table that are not among those, nor the beginning of one."""
+    model = type(getattr(Spec(name="x"), table))
+    names = [f"{table}.{name}" for name in model.model_fields]
+    known = list(refused)
+    return [name for name in names if not any(each.startswith(name) for each in known)]

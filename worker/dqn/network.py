@@ -42,9 +42,11 @@ class StackedNetwork:
             for i, o in pairwise(sizes)
         ]
         # The same memory for NumPy, where it can be had: [S, in, out] and [S, 1, out].
-        self._on_host = self.flat.device.type == "cpu" and [
-            (weight.mT.numpy(), bias.mT.numpy()) for weight, bias in self.layers
-        ]
+        self._on_host = (
+            [(weight.mT.numpy(), bias.mT.numpy()) for weight, bias in self.layers]
+            if self.flat.device.type == "cpu"
+            else None
+        )
 
     def __call__(self, observations: Tensor) -> Tensor:
         """Return the action values [S, B, A] of `observations` [S, B, O].
@@ -65,7 +67,7 @@ class StackedNetwork:
         """
         hidden = np.asarray(observations, np.float32)
         actions: NDArray[np.int64]
-        if not self._on_host:
+        if self._on_host is None:
             inputs = torch.from_numpy(hidden).to(self.flat.device)
             actions = self(inputs).argmax(2).cpu().numpy()
             return actions

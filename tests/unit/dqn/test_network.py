@@ -54,7 +54,7 @@ def test_greedy_actions_are_those_of_the_highest_values() -> None:
     assert len(np.unique(actions)) == SIZES[-1]
     network.flat.neg_()  # the same memory, so NumPy sees it at once
     assert np.array_equal(network.greedy(inputs.numpy()), network(inputs).argmax(2))
-    network._on_host = False  # as on a device whose memory NumPy cannot see
+    network._on_host = None  # as on a device whose memory NumPy cannot see
     assert np.array_equal(network.greedy(inputs.numpy()), network(inputs).argmax(2))
 
 

@@ -1,0 +1,172 @@
+"""Study files that are refused as a whole, and whatever else may be in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.studyfiles import (
+    EXAMPLE,
+    refusal,
+)
+from tuning.errors import StudyFileError
+from tuning.spec import Spec
+from tuning.studyfile import MAX_BYTES, load, parse
+
+
+def assert_taken_or_explained(text: str) -> None:
+    try:
+        spec = parse(text, source="x.toml")
+    except StudyFileError as error:
+        message = str(error)
+    else:
+        assert Spec.from_json(spec.to_json()) == spec
+        return
+    assert message.startswith("x.toml: ")
+    assert message.isprintable()
+    assert len(message) < 500
+    assert "Input should be" not in message, "pydantic's words, not ours"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "name: is missing; must be given"),
+        ("name = 4", "name: 4; must be 1 to 64 letters"),
+        ("name = ''", "name: ''; must be"),
+        ("name = '.x'", "name: '.x'; must be"),
+        ("name = 'x y'", "name: 'x y'; must be"),
+        ("name = '../x'", "name: '../x'; must be"),
+        ("name = '<script>alert(1)</script>'", "name: '<script>alert(1)</script>'; must be"),
+        ("""name = "x'; DROP TABLE trials; --" """, 'name: "x\'; DROP TABLE trials; --"; must be'),
+        ('name = "x\\u0000y"', "name: 'x\\x00y'; must be"),
+        ('name = "x\\n"', "name: 'x\\n'; must be"),
+        ('name = "\\u202Eelif.x"', "name: '\\u202eelif.x'; must be"),
+        ('name = "\\u200Fx"', "name: '\\u200fx'; must be"),
+        ("name = 'é'", "name: 'é'; must be"),
+        (f"name = '{'x' * 65}'", f"name: '{'x' * 60}'…; must be"),
+        (f"name = '{'x' * 600}'", f"name: '{'x' * 60}'…; must be"),
+        ("name = 'x.final'", "name: 'x.final'; must not end with .final"),
+        ("name = 'x.FINAL'", "name: 'x.FINAL'; must not end with .final"),
+        ("name = ['x']", "name: ['x']; must be"),
+        ("name = 'x'\nseed = -1", "seed: -1; must be a whole number from 0 to 4294967295"),
+        ("name = 'x'\nseed = 4294967296", "seed: 4294967296; must be"),
+        ("name = 'x'\nseed = true", "seed: true; must be"),
+        ("name = 'x'\ntask = 4", "task: 4; must be a table"),
+        ("name = 'x'\n[[agent]]\ngamma = 0.9", "agent: a list; must be a table"),
+        ("name = 'x'\nsearch = 2020-01-01", "search: a date or time; must be a table"),
+        ("name = 'x'\ntrials = 4", "trials: unknown key here; it belongs under [search]"),
+        ("name = 'x'\nseeds = 4", "seeds: unknown key (did you mean seed?)"),
+        ('name = "x"\n"a\\nb" = 4', "'a\\nb': unknown key"),
+        # Misspelled keys come first: they explain the others.
+        ("nmae = 'x'", "nmae: unknown key (did you mean name?)"),
+        ("name = 4\n[final]\ntopp = 1", "final.topp: unknown key (did you mean top?)"),
+        # TOML itself
+        ("name = 'x'\nname = 'y'", "line 2, the last: Cannot overwrite a value"),
+        ("name = 'x'\n[task]\n[task]\n", "line 3, column 6: Cannot declare ('task',) twice"),
+        ("name = 'x'\n\n[task\n", "line 3, column 6: "),
+        ("name = x", "line 1, column 8: Invalid value"),
+        ("name = 'x\x00'", "line 1, column 10: "),
+        ("a = " + "[" * 5_000, "is nested too deeply"),
+        ("seed = " + "9" * 5_000, "holds a number of thousands of digits"),
+        ("a" + ".a" * 5_000, "line 1: is longer than 10000 characters"),
+        ("x = 2026-13-45", "line 1, column "),
+    ],
+    ids=lambda each: str(each)[:40],
+)
+def test_refused_file(text: str, expected: str) -> None:
+    assert refusal(text).startswith(expected), refusal(text)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    def reason(path: Path) -> str:
+        with pytest.raises(StudyFileError) as refused:
+            load(path)
+        assert str(refused.value).isprintable()
+        return str(refused.value)
+
+    path = tmp_path / "x.toml"
+    assert reason(path) == f"{path}: no such file; give the path of a study file"
+    assert reason(tmp_path) == f"{tmp_path}: is a directory; give the path of a study file"
+    assert "cannot be read" in reason(tmp_path / "x\0y")
+    assert "cannot be read" in reason(tmp_path / ("x" * 300))
+    assert "\\n" in reason(tmp_path / "x\ny")
+    path.write_bytes(b"name = 'x'\n# \xff\n")
+    assert reason(path) == f"{path}: line 2: is not UTF-8; save the file as UTF-8"
+    path.write_bytes(b"#" * (MAX_BYTES + 1))
+    assert "is larger than 100 kB" in reason(path)
+    path.write_bytes(b"#\n" * (MAX_BYTES // 2))
+    assert "name: is missing" in reason(path)
+    assert "cannot be read" in reason(path / "x")
+
+
+@given(st.data())
+def test_whatever_happens_to_a_file_it_is_refused_in_one_line(data: st.DataObject) -> None:
+    text = EXAMPLE
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(start, min(len(text), start + 12)))
+        piece = data.draw(
+            st.one_of(
+                st.sampled_from(MANGLES),
+                st.text(max_size=4),
+                st.integers().map(str),
+                st.floats().map(repr),
+            )
+        )
+        text = text[:start] + piece + text[end:]
+    assert_taken_or_explained(text)
+
+
+MANGLES = [
+    *(
+        "",
+        "\n",
+        '"',
+        "'",
+        '"""',
+        "[",
+        "]",
+        "[[",
+        "{",
+        "}",
+        "=",
+        ",",
+        ".",
+        "#",
+        "\0",
+        "-",
+        "_",
+        "\\",
+    ),
+    *("nan", "inf", "-inf", "true", "1e999", "2026-01-01", "0x", "[task]\n", "[agent.gamma]\n"),
+    *("{ low = ", "high = ", "choices = [", "step = ", "log = true", "name = ", "\u202e", "\ud7ff"),
+]
+
+
+VALUES = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.dates()
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["low", "high", "log", "step", "choices", "name", "x"]), inner
+        ),
+    ),
+)
+
+
+@given(st.data())
+def test_any_value_of_any_field_is_taken_or_explained(data: st.DataObject) -> None:
+    tables: dict[str, Any] = {"name": "x"}
+    table = data.draw(st.sampled_from(["task", "agent", "search", "final"]))
+    field = data.draw(st.sampled_from(list(type(getattr(Spec(name="x"), table)).model_fields)))
+    tables[table] = {field: data.draw(VALUES)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tuning.studyfile.tomllib.loads", lambda text: tables)
+        assert_taken_or_explained("")

@@ -1,0 +1,217 @@
+"""What is refused of the table search, samplers and pruners: where, and in which words."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.studyfiles import (
+    WHOLE,
+    assert_refused,
+    never_refused,
+)
+
+FIELDS: list[tuple[str, str, str, list[str]]] = [
+    # table, line, field in the message, words in the message
+    ("search", "trials = 0", "search.trials", ["0;", f"{WHOLE} 1 to 1000000"]),
+    ("search", "trials = 1_000_001", "search.trials", ["1000001;"]),
+    ("search", "max_failures = -1", "search.max_failures", ["-1;", f"{WHOLE} 0 to"]),
+    ("search", "max_attempts = 0", "search.max_attempts", ["0;", f"{WHOLE} 1 to"]),
+    ("search", "sampler = 'tpee'", "search.sampler", ["'tpee';", "did you mean tpe?"]),
+    ("search", "sampler = 'grid'", "search.sampler", ['"tpe", "random", "qmc", "gp", "cmaes"']),
+    ("search", "sampler = 4", "search.sampler", ["4;", '"tpe"']),
+    ("search", "sampler = ['tpe']", "search.sampler", ["['tpe'];"]),
+    ("search", "sampler = {}", "search.sampler.name", ["is missing", '"tpe"']),
+    ("search", "sampler = { name = 4 }", "search.sampler.name", ["4;"]),
+    (
+        "search",
+        "sampler = { name = 'tpe', n_statrup_trials = 4 }",
+        "search.sampler.n_statrup_trials",
+        ["did you mean n_startup_trials?"],
+    ),
+    (
+        "search",
+        "sampler = { name = 'tpe', prior_weight = 1.0 }",
+        "search.sampler.prior_weight",
+        ["unknown key"],
+    ),
+    ("search", "sampler = { name = 'tpe', seed = 4 }", "search.sampler.seed", ["unknown key"]),
+    (
+        "search",
+        "sampler = { name = 'tpe', n_startup_trials = -1 }",
+        "search.sampler.n_startup_trials",
+        ["-1;"],
+    ),
+    (
+        "search",
+        "sampler = { name = 'tpe', n_ei_candidates = 0 }",
+        "search.sampler.n_ei_candidates",
+        ["0;"],
+    ),
+    (
+        "search",
+        "sampler = { name = 'tpe', multivariate = 1 }",
+        "search.sampler.multivariate",
+        ["1;"],
+    ),
+    (
+        "search",
+        "sampler = { name = 'tpe', constant_liar = 'no' }",
+        "search.sampler.constant_liar",
+        ["'no';"],
+    ),
+    (
+        "search",
+        "sampler = { name = 'tpe', group = true, multivariate = false }",
+        "search.sampler.group",
+        ["multivariate = false"],
+    ),
+    (
+        "search",
+        "sampler = { name = 'random', scramble = true }",
+        "search.sampler.scramble",
+        ["unknown key"],
+    ),
+    (
+        "search",
+        "sampler = { name = 'qmc', qmc_type = 'sobel' }",
+        "search.sampler.qmc_type",
+        ["did you mean sobol?"],
+    ),
+    ("search", "sampler = { name = 'qmc', scramble = 1 }", "search.sampler.scramble", ["1;"]),
+    (
+        "search",
+        "sampler = { name = 'gp', n_startup_trials = 1.5 }",
+        "search.sampler.n_startup_trials",
+        ["1.5;"],
+    ),
+    (
+        "search",
+        "sampler = { name = 'gp', deterministic_objective = 0 }",
+        "search.sampler.deterministic_objective",
+        ["0;"],
+    ),
+    (
+        "search",
+        "sampler = 'cmaes'",
+        "search.sampler.allow_pickle",
+        [
+            "unpickles study attributes, so whoever can write the database"
+            " can run code on every worker; must be true"
+        ],
+    ),
+    (
+        "search",
+        "sampler = { name = 'cmaes', allow_pickle = false }",
+        "search.sampler.allow_pickle",
+        ["unpickles"],
+    ),
+    (
+        "search",
+        "sampler = { name = 'cmaes', allow_pickle = 1 }",
+        "search.sampler.allow_pickle",
+        ["1;", "true or false"],
+    ),
+    (
+        "search",
+        "sampler = { name = 'cmaes', allow_pickle = true, sigma0 = 1.0 }",
+        "search.sampler.sigma0",
+        ["unknown key"],
+    ),
+    (
+        "search",
+        "sampler = { name = 'cmaes', allow_pickle = true, popsize = 1 }",
+        "search.sampler.popsize",
+        ["1;"],
+    ),
+    (
+        "search",
+        "sampler = { name = 'cmaes', allow_pickle = true, lr_adapt = true, with_margin = true }",
+        "search.sampler",
+        ["only one of"],
+    ),
+    (
+        "search",
+        "sampler = { name = 'cmaes', allow_pickle = true }",
+        "search.sampler",
+        ["ranges", '"tpe"'],
+    ),
+    ("search", "pruner = 'hyberband'", "search.pruner", ["did you mean hyperband?"]),
+    ("search", "pruner = false", "search.pruner", ["false;", '"none"']),
+    (
+        "search",
+        "pruner = { name = 'hyperband', reduction_factor = 1 }",
+        "search.pruner.reduction_factor",
+        ["1;"],
+    ),
+    (
+        "search",
+        "pruner = { name = 'hyperband', min_resource = 'auto' }",
+        "search.pruner.min_resource",
+        ["'auto';", WHOLE],
+    ),
+    (
+        "search",
+        "pruner = { name = 'hyperband', max_resource = 9 }",
+        "search.pruner.max_resource",
+        ["unknown key"],
+    ),
+    (
+        "search",
+        "pruner = { name = 'hyperband', min_resource = 30_001 }",
+        "search.pruner.min_resource",
+        ["task.train_steps (30000)"],
+    ),
+    (
+        "search",
+        "pruner = { name = 'successive_halving', min_early_stopping_rate = -1 }",
+        "search.pruner.min_early_stopping_rate",
+        ["-1;"],
+    ),
+    (
+        "search",
+        "pruner = { name = 'successive_halving', min_resource = 30_001 }",
+        "search.pruner.min_resource",
+        ["at most 30000"],
+    ),
+    (
+        "search",
+        "pruner = { name = 'median', n_warmup_steps = 30_001 }",
+        "search.pruner.n_warmup_steps",
+        ["at most 30000"],
+    ),
+    (
+        "search",
+        "pruner = { name = 'median', n_startup_trials = true }",
+        "search.pruner.n_startup_trials",
+        ["true;"],
+    ),
+    (
+        "search",
+        "pruner = { name = 'median', n_min_trials = 0 }",
+        "search.pruner.n_min_trials",
+        ["0;"],
+    ),
+    (
+        "search",
+        "pruner = { name = 'percentile', percentile = 101 }",
+        "search.pruner.percentile",
+        ["from 0 to 100"],
+    ),
+    (
+        "search",
+        "pruner = { name = 'none', percentile = 1 }",
+        "search.pruner.percentile",
+        ["unknown key"],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "field", "words"), FIELDS, ids=lambda each: str(each)[:40]
+)
+def test_refused(table: str, line: str, field: str, words: list[str]) -> None:
+    assert_refused(table, line, field, words)
+
+
+def test_each_field_has_a_refusal() -> None:
+    assert never_refused("search", (field for _, _, field, _ in FIELDS)) == []
