@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from benchmarks import dqn_speed
 from benchmarks.intervals import Interval, bootstrap_interval, interquartile_mean
-from worker.dqn.evaluate import evaluate
-from worker.dqn.network import load_network
-from worker.dqn.params import Params
-from worker.dqn.train import Evaluation, Training
 from worker.threads import use_one_thread
+from worker.trainers.dqn.evaluate import evaluate
+from worker.trainers.dqn.network import load_network
+from worker.trainers.dqn.params import Params
+from worker.trainers.dqn.train import Evaluation, Training
 
 ENV = "CartPole-v1"
 SETTINGS = {

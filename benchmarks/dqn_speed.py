@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from worker.dqn.agent import Agent
-from worker.dqn.params import Params
-from worker.dqn.replay import ReplayMemory
-from worker.dqn.train import Training
 from worker.threads import use_one_thread
+from worker.trainers.dqn.agent import Agent
+from worker.trainers.dqn.params import Params
+from worker.trainers.dqn.replay import ReplayMemory
+from worker.trainers.dqn.train import Training
 
 # "light" is CleanRL's CartPole network and update rhythm; "heavy" is RL Zoo's for CartPole.
 SETTINGS = {

@@ -31,16 +31,16 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from tuning.options import PRUNERS, SAMPLERS
-from tuning.pruners import make_pruner
-from tuning.samplers import make_sampler
-from tuning.seeds import fresh_seeds, search_seeds
-from tuning.space import suggest
-from tuning.spec import Spec
-from tuning.studyfile import load
-from worker.dqn.params import Params
-from worker.dqn.train import Evaluation, NonFiniteError, Training
+from trialfleet.search.options import PRUNERS, SAMPLERS
+from trialfleet.search.pruners import make_pruner
+from trialfleet.search.samplers import make_sampler
+from trialfleet.search.space import suggest
+from trialfleet.seeds import fresh_seeds, search_seeds
+from trialfleet.study.file import load
+from trialfleet.study.spec import Spec
 from worker.threads import use_one_thread
+from worker.trainers.dqn.params import Params
+from worker.trainers.dqn.train import Evaluation, NonFiniteError, Training
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cli.embedded import CONFIGURATION, embedded_postgres
+from trialfleet.postgres.embedded import CONFIGURATION, embedded_postgres
 
 ROOT = Path(__file__).resolve().parents[1]
 # A process that died sooner is started again only then, so that a hopeless one costs little.

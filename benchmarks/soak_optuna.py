@@ -31,12 +31,13 @@ from benchmarks.schedule import Kind
 from benchmarks.soak_drive import Hit, Verdict
 from benchmarks.soak_fleet import Fleet, bare_environment
 from benchmarks.soak_trialfleet import STUDY
-from tuning import seeds, space
-from tuning.postgres import parse_url
-from tuning.pruners import make_pruner
-from tuning.settings import PREFIX
-from tuning.spec import Spec
-from tuning.studyfile import parse
+from trialfleet import seeds
+from trialfleet.postgres.driver import parse_url
+from trialfleet.search import space
+from trialfleet.search.pruners import make_pruner
+from trialfleet.settings import PREFIX
+from trialfleet.study.file import parse
+from trialfleet.study.spec import Spec
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -175,8 +176,8 @@ class Objective:
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train the trial; its score."""
-        from worker.dqn.params import Params
-        from worker.dqn.train import Evaluation, Training
+        from worker.trainers.dqn.params import Params
+        from worker.trainers.dqn.train import Evaluation, Training
 
         trial.set_user_attr("pid", os.getpid())
         task = self._spec.task

@@ -15,12 +15,12 @@ from psycopg2.extras import NamedTupleCursor
 from benchmarks.schedule import Kind
 from benchmarks.soak_drive import Hit, Verdict
 from benchmarks.soak_fleet import Fleet, bare_environment
-from cli.schema import migrate
 from coordinator.create import create_or_join
-from tuning.postgres import parse_url
-from tuning.settings import PREFIX
-from tuning.storage import Database
-from tuning.studyfile import parse
+from trialfleet.cli.schema import migrate
+from trialfleet.postgres.driver import parse_url
+from trialfleet.settings import PREFIX
+from trialfleet.store.storage import Database
+from trialfleet.study.file import parse
 
 # A real training of some tenths of a second: four segments, each with a report and a checkpoint.
 STUDY = """
@@ -108,12 +108,12 @@ class Trialfleet:
     @property
     def worker(self) -> list[str]:
         """`trialfleet worker`."""
-        return ["-m", "cli", "worker", "soak", "--with-parent"]
+        return ["-P", "-m", "trialfleet.cli", "worker", "soak", "--with-parent"]
 
     @property
     def coordinator(self) -> list[str] | None:
         """`trialfleet coordinate`."""
-        return ["-m", "cli", "coordinate", str(self._file)]
+        return ["-P", "-m", "trialfleet.cli", "coordinate", str(self._file)]
 
     @property
     def environment(self) -> Mapping[str, str]:

@@ -30,22 +30,24 @@ import optuna
 from sqlalchemy import text
 
 from benchmarks.soak_fleet import ROOT, bare_environment, temporary_server
-from cli.schema import migrate
 from coordinator.create import create_or_join
-from tuning import leases, space
-from tuning.postgres import parse_url
-from tuning.settings import PREFIX, Settings
-from tuning.spec import Spec
-from tuning.storage import Database, wait_until
-from tuning.studyfile import load
-from worker.dqn.train import Training
+from trialfleet.cli.schema import migrate
+from trialfleet.postgres.database import wait_until
+from trialfleet.postgres.driver import parse_url
+from trialfleet.search import space
+from trialfleet.settings import PREFIX, Settings
+from trialfleet.store import leases
+from trialfleet.store.storage import Database
+from trialfleet.study.file import load
+from trialfleet.study.spec import Spec
+from worker.attempt import Attempt, Configuration
 from worker.heartbeat import Heartbeat
 from worker.loop import Worker
-from worker.objective import Attempt, Configuration
 from worker.reports import Reports
 from worker.resume import Snapshots
 from worker.stop import Stop, StopRequested
 from worker.threads import use_one_thread
+from worker.trainers.dqn.train import Training
 
 # What of the worker is timed, and as which part.
 PARTS: dict[str, list[tuple[Any, str]]] = {
@@ -191,28 +193,28 @@ def _timer(trials: Trials, part: str) -> Callable[[Callable[..., Any]], Callable
 def add_history(database: Database, spec: Spec, count: int) -> None:
     """Claim, report and finish so many trials that train nothing, with made-up returns."""
     rng = np.random.default_rng(spec.seed)
-    study = database.optuna_study(spec.name, sampler=optuna.samplers.RandomSampler(seed=spec.seed))
+    sampler = optuna.samplers.RandomSampler(seed=spec.seed)
     steps = range(spec.task.eval_every, spec.task.train_steps + 1, spec.task.eval_every)
     for _ in range(count):
         claim = leases.claim(
             database, spec.name, worker="history", claim_id=uuid4(), lease_seconds=_PATIENCE
         )
         assert claim is not None
-        database.fence = claim.fence
+        storage = database.optuna_storage(claim.fence)
+        study = database.optuna_study(spec.name, storage=storage, sampler=sampler)
         trial = database.optuna_trial(study, claim.trial_id)
         space.suggest(trial, spec.agent)
         end = float(rng.uniform(9.0, 500.0))
         for step in steps:
             trial.report(end * step / steps[-1], step)
         leases.finish(database, claim, state="COMPLETE", value=end, attributes={})
-        database.fence = None
 
 
 def time_start(url: str, study: str, database: Database) -> float:
     """Seconds from before a worker's process exists until its first claim; then it is stopped."""
     begun = time.time()
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli", "worker", study],
+        [sys.executable, "-P", "-m", "trialfleet.cli", "worker", study],
         cwd=ROOT,
         env={**bare_environment(PREFIX), f"{PREFIX}DATABASE_URL": url},
         stdin=subprocess.DEVNULL,

@@ -8,12 +8,12 @@ import optuna
 from optuna.exceptions import DuplicatedStudyError
 from sqlalchemy import text
 
-from tuning import studies
-from tuning.blobs import open_store
-from tuning.errors import StudyMismatchError, StudyNotFoundError
-from tuning.spec import Spec
-from tuning.storage import Database
-from tuning.studies import Study
+from trialfleet.artifacts.blobs import open_store
+from trialfleet.errors import StudyMismatchError, StudyNotFoundError
+from trialfleet.store import studies
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
+from trialfleet.study.spec import Spec
 
 # Two coordinators that start together both insert; the second one's row is the first one's.
 INSERT = text("""
@@ -83,7 +83,7 @@ def create_final(database: Database, study: Study) -> optuna.Study:
 
 def _optuna_study(database: Database, name: str) -> optuna.Study:
     try:
-        storage = database.optuna_storage
+        storage = database.optuna_storage()
         storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], name)
     except DuplicatedStudyError:
         pass  # left behind by a coordinator that died here, or made by one that runs beside us

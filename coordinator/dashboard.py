@@ -11,8 +11,8 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from tuning.errors import UsageError
-from tuning.storage import Database
+from trialfleet.errors import UsageError
+from trialfleet.store.storage import Database
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
@@ -61,7 +61,9 @@ def make_dashboard(
         from optuna_dashboard._app import create_app
     except ImportError as exc:
         raise UsageError("the dashboard needs trialfleet[dashboard] installed") from exc
-    app: Callable[..., Iterable[bytes]] = create_app(database.optuna_storage, artifact_store=store)
+    app: Callable[..., Iterable[bytes]] = create_app(
+        database.optuna_storage(), artifact_store=store
+    )
     if not writable:
         app = ReadOnly(app)
     try:

@@ -14,9 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import text
 
 from coordinator.create import create_final
-from tuning.seeds import fresh_seeds
-from tuning.storage import Database, insert_waiting_trials
-from tuning.studies import Study
+from trialfleet.seeds import fresh_seeds
+from trialfleet.store.storage import Database, insert_waiting_trials
+from trialfleet.store.studies import Study
 
 LOCK = text("SELECT stage FROM fleet.studies WHERE name = :name FOR UPDATE")
 BEGIN = text("""

@@ -14,7 +14,7 @@ import socket
 
 from sqlalchemy import text
 
-from tuning.storage import Database
+from trialfleet.store.storage import Database
 
 LEAD = text("""
     INSERT INTO fleet.leaders (study, coordinator, expires_at)

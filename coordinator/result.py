@@ -11,12 +11,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from coordinator.final import curve_area, search_finalists
-from tuning import blobs, curves, space
-from tuning.blobs import Stored, open_store
-from tuning.curves import Curve
-from tuning.errors import BlobDamagedError
-from tuning.storage import Database
-from tuning.studies import Study
+from trialfleet.artifacts import blobs
+from trialfleet.artifacts.blobs import Stored, open_store
+from trialfleet.errors import BlobDamagedError
+from trialfleet.search import space
+from trialfleet.store import curves
+from trialfleet.store.curves import Curve
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
 
 _RESAMPLES = 10_000
 

@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from coordinator.final import seed_groups
 from coordinator.watch import COUNT, Counts
-from tuning.storage import Database
-from tuning.studies import Study
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
 
 BEST = text("""
     SELECT t.number, v.value FROM public.trials t JOIN public.trial_values v USING (trial_id)

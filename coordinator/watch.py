@@ -15,13 +15,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from coordinator.final import begin_final
 from coordinator.lead import Leadership
 from coordinator.result import conclude
-from tuning import checkpoints, leases, studies
-from tuning.blobs import open_store
-from tuning.errors import StudyFailedError
-from tuning.retry import patiently
-from tuning.settings import Settings
-from tuning.storage import Database
-from tuning.studies import Study
+from trialfleet.artifacts.blobs import open_store
+from trialfleet.errors import StudyFailedError
+from trialfleet.postgres.retry import patiently
+from trialfleet.settings import Settings
+from trialfleet.store import checkpoints, leases, studies
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
 
 log = structlog.get_logger()
 

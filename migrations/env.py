@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from tuning import tables
+from trialfleet.store import tables
 
 
 def include_name(name: str | None, kind: str, _parents: object) -> bool:

@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
 
-from tuning import tables
+from trialfleet.store import tables
 
 
 def _config(connection: Connection | None = None) -> Config:

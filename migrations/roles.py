@@ -14,7 +14,7 @@ from psycopg2 import extensions
 from sqlalchemy import Connection, quoted_name, text
 from sqlalchemy.exc import ProgrammingError
 
-from tuning import tables
+from trialfleet.store import tables
 
 Role = Literal["coordinator", "worker", "dashboard", "writing dashboard"]
 

@@ -11,7 +11,7 @@ from sqlalchemy import URL
 
 from tests.support.processes import Commands
 from tests.support.server import Server, temporary_server
-from tuning.storage import Database
+from trialfleet.store.storage import Database
 
 
 @pytest.fixture(scope="session")

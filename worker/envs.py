@@ -21,7 +21,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from tuning.errors import StudyFileError
+from trialfleet.errors import StudyFileError
 
 _CARTPOLE = f"{CartPoleVectorEnv.__module__}:{CartPoleVectorEnv.__qualname__}"
 

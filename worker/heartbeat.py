@@ -8,11 +8,11 @@ import time
 import structlog
 from sqlalchemy import text
 
-from tuning import leases
-from tuning.errors import LeaseLostError
-from tuning.leases import Claim
-from tuning.postgres import is_down, is_outage
-from tuning.storage import Database
+from trialfleet.errors import LeaseLostError
+from trialfleet.postgres.driver import is_down, is_outage
+from trialfleet.store import leases
+from trialfleet.store.leases import Claim
+from trialfleet.store.storage import Database
 
 log = structlog.get_logger()
 

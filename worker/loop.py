@@ -19,18 +19,18 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuning import leases, studies
-from tuning.blobs import open_store
-from tuning.errors import FleetError, LeaseLostError, VersionMismatchError
-from tuning.escape import printable, storable
-from tuning.leases import Claim
-from tuning.postgres import REPLY_TIMEOUT, is_outage, lease_was_lost, set_reply_timeout
-from tuning.retry import patiently
-from tuning.settings import Settings
-from tuning.storage import Database
-from tuning.studies import Study
+from trialfleet.artifacts.blobs import open_store
+from trialfleet.errors import FleetError, LeaseLostError, VersionMismatchError
+from trialfleet.escape import printable, storable
+from trialfleet.postgres.driver import REPLY_TIMEOUT, is_outage, lease_was_lost, set_reply_timeout
+from trialfleet.postgres.retry import patiently
+from trialfleet.settings import Settings
+from trialfleet.store import leases, studies
+from trialfleet.store.leases import Claim
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
+from worker.attempt import Attempt
 from worker.heartbeat import Heartbeat
-from worker.objective import Attempt
 from worker.stop import Stop, StopRequested
 
 T = TypeVar("T")
@@ -173,7 +173,6 @@ class Worker:
         bound = log.bind(trial=claim.number, stage=claim.stage)
         bound.info("claimed", attempt=claim.attempt)
         watch = _Watch(self._stop, self._heartbeat)
-        self._database.fence = claim.fence
         self._heartbeat.hold(claim, since=asked)
         try:
             if time.monotonic() - asked > self._settings.lease_seconds / 2:
@@ -214,7 +213,6 @@ class Worker:
             raise
         finally:
             self._heartbeat.drop()
-            self._database.fence = None
 
     def _finish(
         self, claim: Claim, state: Any, value: float | None, attributes: dict[str, Any]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import optuna
 import structlog
 
-from tuning import curves
-from tuning.postgres import is_outage
-from tuning.storage import Database, note_report, report
-from worker.dqn.train import Evaluation
+from trialfleet.postgres.driver import is_outage
+from trialfleet.store import curves
+from trialfleet.store.storage import Database, note_report, report
+from worker.trainers.dqn.train import Evaluation
 
 log = structlog.get_logger()
 
@@ -17,12 +17,13 @@ class Reports:
     """Evaluations that wait, in order, until the database takes them.
 
     Args:
-        database: Carries the trial's fence.
+        database: Of this process.
         trial: Optuna's live trial.
+        fence: Of its lease.
     """
 
-    def __init__(self, database: Database, trial: optuna.Trial) -> None:
-        self._database, self._trial = database, trial
+    def __init__(self, database: Database, trial: optuna.Trial, *, fence: int) -> None:
+        self._database, self._trial, self._fence = database, trial, fence
         self._waiting: list[Evaluation] = []
 
     def add(self, evaluation: Evaluation) -> None:
@@ -35,7 +36,7 @@ class Reports:
             evaluation = self._waiting[0]
             means, step = evaluation.returns.mean(axis=1), evaluation.step  # [S]
             value = float(means.mean())
-            with self._database.transaction() as connection:
+            with self._database.transaction(self._fence) as connection:
                 report(connection, self._database, self._trial, value, step)
                 curves.write(connection, self._trial._trial_id, step, means.tolist())
             note_report(self._trial, value, step)

@@ -10,13 +10,14 @@ import structlog
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from tuning import blobs, checkpoints, leases
-from tuning.errors import ArtifactStoreError, BlobDamagedError
-from tuning.leases import Claim
-from tuning.postgres import is_outage
-from tuning.storage import Database
-from tuning.studies import Study
-from worker.dqn.train import Training
+from trialfleet.artifacts import blobs
+from trialfleet.errors import ArtifactStoreError, BlobDamagedError
+from trialfleet.postgres.driver import is_outage
+from trialfleet.store import checkpoints, leases
+from trialfleet.store.leases import Claim
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
+from worker.trainers.dqn.train import Training
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
@@ -28,7 +29,7 @@ class Snapshots:
     """The checkpoints of one attempt.
 
     Args:
-        database: Carries the claim's fence.
+        database: Of this process.
         store: Where the bytes go.
         study: Of the claim.
         claim: Ours.

@@ -9,8 +9,8 @@ from sqlalchemy import text
 from tests.support.invariants import check_invariants
 from tests.support.processes import Commands
 from tests.support.studies import states, trivial_study
-from tuning import studies
-from tuning.storage import Database
+from trialfleet.store import studies
+from trialfleet.store.storage import Database
 
 
 def test_eight_workers_run_exactly_two_hundred_trials(

@@ -9,7 +9,7 @@ import pytest
 from tests.support.models import saved_agent
 from tests.support.processes import Commands
 from tests.support.studies import create, trivial_study
-from tuning.storage import Database
+from trialfleet.store.storage import Database
 
 REMEDY_FILE = "Correct the named field of the study file"
 REMEDY_USAGE = "See the command's --help"

@@ -9,8 +9,8 @@ from sqlalchemy import text
 from tests.support.invariants import check_invariants
 from tests.support.processes import Commands
 from tests.support.studies import create, trivial_study
-from tuning import studies
-from tuning.storage import Database
+from trialfleet.store import studies
+from trialfleet.store.storage import Database
 
 BROKEN = """
 import gymnasium

@@ -15,8 +15,8 @@ from tests.support.invariants import check_invariants
 from tests.support.processes import Commands, Process
 from tests.support.server import Server
 from tests.support.studies import states, trivial_study
-from tuning import studies
-from tuning.storage import Database
+from trialfleet.store import studies
+from trialfleet.store.storage import Database
 
 pytestmark = pytest.mark.xdist_group("tiny")  # one study for all of them, where xdist groups
 

@@ -10,8 +10,8 @@ from sqlalchemy import text
 from tests.support.invariants import check_invariants
 from tests.support.processes import Commands
 from tests.support.studies import create, states, trivial_study
-from tuning import studies
-from tuning.storage import Database
+from trialfleet.store import studies
+from trialfleet.store.storage import Database
 
 # Trials of a second or so, in many segments: long enough to be stopped in the middle.
 STUDY = trivial_study(

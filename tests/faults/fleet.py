@@ -16,9 +16,9 @@ from tests.faults.processes import ROOT, Process, eventually
 from tests.support.invariants import check_invariants
 from tests.support.server import plain
 from tests.support.studies import expire, trivial_spec, trivial_study
-from tuning.settings import PREFIX, Settings
-from tuning.storage import Database
-from tuning.studies import Study
+from trialfleet.settings import PREFIX, Settings
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
 
 LEASE = 4.0  # seconds; long enough for a busy machine, short enough to be waited for once
 SEGMENT, SEGMENTS = 8, 24  # environment steps in a segment, and segments in a trial

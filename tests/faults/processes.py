@@ -36,10 +36,10 @@ CLOCK = "FAULTS_CLOCK"
 PRELOAD = [
     "torch",
     "scipy.stats",
-    "cli.main",
-    "cli.check",
-    "cli.connect",
-    "cli.display",
+    "trialfleet.cli.main",
+    "trialfleet.cli.check",
+    "trialfleet.cli.connect",
+    "trialfleet.cli.show.display",
     "coordinator.create",
     "coordinator.status",
     "coordinator.watch",
@@ -84,7 +84,7 @@ def _run(arguments: list[str], folder: str, log: str, environment: dict[str, str
         os.getpid = lambda: 7
     if CLOCK in environment:
         shift_clock(float(environment[CLOCK]))
-    from cli.main import main
+    from trialfleet.cli.main import main
 
     main()
 
@@ -117,7 +117,7 @@ class Process:
         if cold:
             with self.log.open("wb") as output:
                 self._started = subprocess.Popen(
-                    [sys.executable, "-m", "cli", *arguments],
+                    [sys.executable, "-P", "-m", "trialfleet.cli", *arguments],
                     cwd=folder,
                     env=environment,
                     stdin=subprocess.DEVNULL,

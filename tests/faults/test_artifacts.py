@@ -15,8 +15,8 @@ from coordinator.watch import step
 from tests.faults.fleet import STUDY, WHOLE, Fleet
 from tests.faults.processes import eventually
 from tests.support.studies import take, train_by_hand
-from tuning import leases
-from tuning.studies import Study
+from trialfleet.store import leases
+from trialfleet.store.studies import Study
 
 
 class Folder:

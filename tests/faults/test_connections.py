@@ -21,9 +21,9 @@ from tests.faults.servers import through, unix_socket
 from tests.support.commands import command
 from tests.support.server import Server, plain
 from tests.support.studies import create
-from tuning.errors import DatabaseUnavailableError
-from tuning.postgres import REPLY_TIMEOUT, set_reply_timeout
-from tuning.storage import Database
+from trialfleet.errors import DatabaseUnavailableError
+from trialfleet.postgres.driver import REPLY_TIMEOUT, set_reply_timeout
+from trialfleet.store.storage import Database
 
 BOUND = 8.0  # seconds; a name that nobody knows takes a resolver some of them
 

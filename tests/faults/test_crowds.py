@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from cli.schema import migrate
 from tests.faults.fleet import SEGMENT, Fleet
 from tests.faults.processes import Process, eventually
 from tests.faults.servers import OwnServer
 from tests.support.studies import take
-from tuning import leases
-from tuning.retry import patiently
-from tuning.storage import Database
+from trialfleet.cli.schema import migrate
+from trialfleet.postgres.retry import patiently
+from trialfleet.store import leases
+from trialfleet.store.storage import Database
 
 
 def _running(crowd: list[Process]) -> list[Process]:

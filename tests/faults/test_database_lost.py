@@ -15,7 +15,7 @@ from tests.faults.fleet import LEASE, STUDY, WHOLE, Fleet
 from tests.faults.processes import PATIENCE, eventually
 from tests.faults.proxy import Proxy
 from tests.faults.servers import OwnServer
-from tuning import leases
+from trialfleet.store import leases
 
 CLAIM = "INSERT INTO fleet.attempts"
 EXTEND = "UPDATE fleet.attempts SET expires_at"

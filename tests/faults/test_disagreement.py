@@ -12,7 +12,7 @@ from tests.support.studies import (
     trivial_spec,
     trivial_study,
 )
-from tuning import studies
+from trialfleet.store import studies
 
 
 def another_version(fleet: Fleet) -> list[str]:

@@ -12,7 +12,6 @@ import pytest
 from rich.console import Console
 from sqlalchemy import text
 
-from cli.join import wait_for_study
 from coordinator.watch import step
 from tests.faults.fleet import STUDY, Fleet
 from tests.faults.processes import eventually
@@ -25,11 +24,12 @@ from tests.support.studies import (
     train_by_hand,
     trivial_study,
 )
-from tuning import blobs
-from tuning.blobs import DatabaseStore, FileStore, Stored
-from tuning.errors import BlobDamagedError, StudyNotFoundError
-from tuning.escape import printable
-from tuning.storage import Database
+from trialfleet.artifacts import blobs
+from trialfleet.artifacts.blobs import DatabaseStore, FileStore, Stored
+from trialfleet.cli.join import wait_for_study
+from trialfleet.errors import BlobDamagedError, StudyNotFoundError
+from trialfleet.escape import printable
+from trialfleet.store.storage import Database
 
 HOSTILE = {
     "quotes": """Robert'); DROP TABLE fleet.studies; -- " ` $(id) %s %(x)s {0}""",
@@ -150,7 +150,7 @@ def test_20_a_host_of_that_name_is_kept_to_the_letter_and_shown_escaped(
     stored = {row.host for row in fleet.rows("SELECT host FROM fleet.workers")}
     assert stored == {*hosts[:2], hosts[2].replace("\udcff", r"\udcff")}
     monkeypatch.setenv("TRIALFLEET_DATABASE_URL", plain(fleet.url))
-    monkeypatch.setattr("cli.main.out_console", Console(width=2000))  # cuts nothing off
+    monkeypatch.setattr("trialfleet.cli.main.out_console", Console(width=2000))  # cuts nothing off
     assert command("status", STUDY) == 0
     shown = capsys.readouterr().out
     assert command("status", STUDY, "--json") == 0

@@ -21,10 +21,10 @@ from tests.support.studies import (
     take,
     train_by_hand,
 )
-from tuning import blobs
-from tuning.blobs import DatabaseStore
-from tuning.errors import BlobDamagedError
-from tuning.storage import Database
+from trialfleet.artifacts import blobs
+from trialfleet.artifacts.blobs import DatabaseStore
+from trialfleet.errors import BlobDamagedError
+from trialfleet.store.storage import Database
 
 OWN = "SELECT 1 FROM fleet.checkpoints WHERE sha256 <> :sha256"
 DRESSES = list(malicious(Path("marker")))

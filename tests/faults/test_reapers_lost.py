@@ -11,7 +11,7 @@ from sqlalchemy import URL, Row
 from tests.faults.fleet import STUDY, Fleet
 from tests.faults.processes import PATIENCE, eventually
 from tests.faults.proxy import Action, Proxy
-from tuning import leases
+from trialfleet.store import leases
 
 GIVE_BACK = "SET state = 'WAITING'"
 

@@ -14,7 +14,7 @@ from tests.faults.processes import eventually
 from tests.support.commands import command
 from tests.support.server import plain
 from tests.support.studies import states
-from tuning import studies
+from trialfleet.store import studies
 
 REASON = """
     SELECT a.value_json FROM public.trial_user_attributes a JOIN public.trials t USING (trial_id)

@@ -12,7 +12,7 @@ from tests.faults.fleet import LEASE, SEGMENT, STUDY, WHOLE, Fleet
 from tests.faults.processes import PATIENCE, eventually
 from tests.faults.proxy import Proxy
 from tests.support.studies import take, train_by_hand
-from tuning import leases
+from trialfleet.store import leases
 
 CLAIM = "INSERT INTO fleet.attempts"
 EXTEND = "UPDATE fleet.attempts SET expires_at"

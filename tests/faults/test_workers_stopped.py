@@ -11,7 +11,7 @@ from sqlalchemy import URL
 from tests.faults.fleet import LEASE, SEGMENT, SEGMENTS, STUDY, WHOLE, Fleet
 from tests.faults.processes import PATIENCE, Process, eventually
 from tests.faults.proxy import Proxy, Trap
-from tuning import leases
+from trialfleet.store import leases
 
 CLAIM = "INSERT INTO fleet.attempts"
 EXTEND = "UPDATE fleet.attempts SET expires_at"

@@ -14,10 +14,10 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from sqlalchemy import text
 
 from tests.support.studies import create, take
-from tuning import blobs
-from tuning.blobs import CHUNK, DatabaseStore, FileStore, open_store
-from tuning.errors import ArtifactStoreError, BlobDamagedError, UsageError
-from tuning.storage import Database
+from trialfleet.artifacts import blobs
+from trialfleet.artifacts.blobs import CHUNK, DatabaseStore, FileStore, open_store
+from trialfleet.errors import ArtifactStoreError, BlobDamagedError, UsageError
+from trialfleet.store.storage import Database
 
 SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7]
 
@@ -225,10 +225,12 @@ def test_optunas_own_artifacts_work_with_it(
 ) -> None:
     study = create(database)
     claim = take(database)
-    database.fence = claim.fence
+    storage = database.optuna_storage(claim.fence)
     source, target = tmp_path / "agent.bin", tmp_path / "again.bin"
     source.write_bytes(os.urandom(CHUNK + 1))
-    trial = database.optuna_trial(database.optuna_study(study.name), claim.trial_id)
+    trial = database.optuna_trial(
+        database.optuna_study(study.name, storage=storage), claim.trial_id
+    )
     artifact = upload_artifact(artifact_store=store, file_path=str(source), study_or_trial=trial)
     download_artifact(artifact_store=store, artifact_id=artifact, file_path=str(target))
     assert target.read_bytes() == source.read_bytes()

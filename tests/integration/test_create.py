@@ -13,9 +13,9 @@ from sqlalchemy import text
 
 from coordinator.create import create_final, create_or_join
 from tests.support.studies import at_once, create, states, take, trivial_spec
-from tuning import studies
-from tuning.errors import StudyMismatchError, StudyNotFoundError, UsageError
-from tuning.storage import Database
+from trialfleet.errors import StudyMismatchError, StudyNotFoundError, UsageError
+from trialfleet.store import studies
+from trialfleet.store.storage import Database
 
 Open = Callable[[], Database]
 
@@ -62,7 +62,7 @@ def test_another_name_is_another_study(database: Database) -> None:
 
 
 def test_a_study_of_stock_optuna_is_not_taken_over(database: Database) -> None:
-    theirs = optuna.create_study(study_name="trivial", storage=database.optuna_storage)
+    theirs = optuna.create_study(study_name="trivial", storage=database.optuna_storage())
     theirs.enqueue_trial({"x": 0.5})
     with pytest.raises(StudyMismatchError, match="Trialfleet did not create"):
         create(database)
@@ -73,7 +73,9 @@ def test_a_study_of_stock_optuna_is_not_taken_over(database: Database) -> None:
 
 def test_a_coordinator_that_died_while_creating_is_followed(database: Database) -> None:
     # It got as far as Optuna's study.
-    optuna.create_study(study_name="trivial", storage=database.optuna_storage, direction="maximize")
+    optuna.create_study(
+        study_name="trivial", storage=database.optuna_storage(), direction="maximize"
+    )
     study = create(database)
     assert take(database, study.name).number == 0
 
@@ -85,7 +87,9 @@ def test_many_coordinators_at_once_create_one_study(open_database: Open) -> None
     with databases[0].transaction() as connection:
         assert connection.scalar(text("SELECT count(*) FROM public.studies")) == 1
     assert {create_final(database, found[0])._study_id for database in databases} == {
-        optuna.load_study(study_name="trivial.final", storage=databases[0].optuna_storage)._study_id
+        optuna.load_study(
+            study_name="trivial.final", storage=databases[0].optuna_storage()
+        )._study_id
     }
 
 

@@ -22,12 +22,13 @@ from tests.support.studies import (
     take_all,
     train_by_hand,
 )
-from tuning import blobs, studies
-from tuning.blobs import Stored, open_store
-from tuning.errors import BlobDamagedError
-from tuning.seeds import fresh_seeds
-from tuning.storage import Database
-from tuning.studies import Study
+from trialfleet.artifacts import blobs
+from trialfleet.artifacts.blobs import Stored, open_store
+from trialfleet.errors import BlobDamagedError
+from trialfleet.seeds import fresh_seeds
+from trialfleet.store import studies
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
 
 Open = Callable[[], Database]
 

@@ -12,12 +12,13 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.support.studies import create, expire, finish, states, take
-from tuning import curves, leases
-from tuning.errors import LeaseLostError
-from tuning.leases import Claim
-from tuning.postgres import lease_was_lost
-from tuning.storage import Database, wait_until
-from tuning.studies import Study
+from trialfleet.errors import LeaseLostError
+from trialfleet.postgres.database import wait_until
+from trialfleet.postgres.driver import lease_was_lost
+from trialfleet.store import curves, leases
+from trialfleet.store.leases import Claim
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
 
 Open = Callable[[], Database]
 
@@ -62,12 +63,8 @@ def remove(table: str) -> str:
 
 def write(database: Database, statement: str, claim: Claim, *, fence: int | None) -> int:
     """Run it in one transaction under the fence; how many rows it wrote."""
-    database.fence = fence
-    try:
-        with database.transaction() as connection:
-            return connection.execute(text(statement), {"trial_id": claim.trial_id}).rowcount
-    finally:
-        database.fence = None
+    with database.transaction(fence) as connection:
+        return connection.execute(text(statement), {"trial_id": claim.trial_id}).rowcount
 
 
 def refusal(database: Database, statement: str, claim: Claim, *, fence: int | None) -> str:
@@ -163,9 +160,8 @@ def test_a_finished_trial_under_an_open_lease_is_final_too(database: Database) -
     # Stock Optuna's tell, run by the lease's holder, finishes the trial but not the lease.
     study = create(database)
     claim = take(database)
-    database.fence = claim.fence
-    database.optuna_storage.set_trial_state_values(claim.trial_id, optuna.trial.TrialState.FAIL)
-    database.fence = None
+    storage = database.optuna_storage(claim.fence)
+    storage.set_trial_state_values(claim.trial_id, optuna.trial.TrialState.FAIL)
     assert states(database, study.search_id) == [(0, "FAIL")]
     statement = "UPDATE public.trials SET state = 'RUNNING' WHERE trial_id = :trial_id"
     assert refusal(database, statement, claim, fence=claim.fence) == "FL002"
@@ -174,7 +170,8 @@ def test_a_finished_trial_under_an_open_lease_is_final_too(database: Database) -
 
 
 def live_trial(database: Database, study: Study, claim: Claim) -> optuna.Trial:
-    return database.optuna_trial(database.optuna_study(study.name), claim.trial_id)
+    storage = database.optuna_storage(claim.fence)
+    return database.optuna_trial(database.optuna_study(study.name, storage=storage), claim.trial_id)
 
 
 # What stock Optuna does to a trial; `optuna_trial` has read it while the lease was ours.
@@ -192,8 +189,8 @@ def test_stock_optuna_obeys_the_fence(open_database: Open, name: str) -> None:
     ours, theirs = open_database(), open_database()
     study = create(ours)
     claim = take(theirs)
-    theirs.fence = claim.fence
     trial = live_trial(theirs, study, claim)
+    fenceless = theirs.optuna_trial(theirs.optuna_study(study.name), claim.trial_id)
     expire(ours)
     leases.reap(ours, "trivial")
     current = take(ours)
@@ -202,13 +199,11 @@ def test_stock_optuna_obeys_the_fence(open_database: Open, name: str) -> None:
     with pytest.raises(Exception) as refused:  # noqa: PT011 - Optuna wraps some and not others
         WRITES[name](trial)
     assert lease_was_lost(refused.value)
-    theirs.fence = None
     with pytest.raises(Exception) as refused:  # noqa: PT011
-        WRITES[name](trial)
+        WRITES[name](fenceless)
     assert lease_was_lost(refused.value)
     assert ours.optuna_study(study.name).get_trials() == before
 
-    theirs.fence = current.fence
     WRITES[name](live_trial(theirs, study, current))
     assert ours.optuna_study(study.name).get_trials() != before
 

@@ -12,7 +12,7 @@ from coordinator.watch import step
 from tests.support.invariants import check_invariants
 from tests.support.server import Server
 from tests.support.studies import create, finish, take, take_all, train_by_hand
-from tuning.storage import Database
+from trialfleet.store.storage import Database
 
 SEARCH = "study_id = (SELECT search_id FROM fleet.studies)"
 FINAL = "study_id = (SELECT final_id FROM fleet.studies)"

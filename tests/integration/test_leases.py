@@ -26,10 +26,10 @@ from tests.support.studies import (
     train_by_hand,
     trivial_spec,
 )
-from tuning import leases
-from tuning.errors import LeaseLostError
-from tuning.leases import Claim
-from tuning.storage import Database
+from trialfleet.errors import LeaseLostError
+from trialfleet.store import leases
+from trialfleet.store.leases import Claim
+from trialfleet.store.storage import Database
 
 Open = Callable[[], Database]
 Ending = Literal["COMPLETE", "PRUNED", "FAIL"]

@@ -20,11 +20,12 @@ from tests.support.studies import (
     take,
     take_all,
 )
-from tuning import curves, leases, space
-from tuning.errors import LeaseLostError
-from tuning.leases import Lost
-from tuning.postgres import lease_was_lost
-from tuning.storage import Database
+from trialfleet.errors import LeaseLostError
+from trialfleet.postgres.driver import lease_was_lost
+from trialfleet.search import space
+from trialfleet.store import curves, leases
+from trialfleet.store.leases import Lost
+from trialfleet.store.storage import Database
 
 Open = Callable[[], Database]
 Ending = Literal["COMPLETE", "PRUNED", "FAIL"]
@@ -132,19 +133,19 @@ def test_abandoning_fails_what_has_not_ended_and_nothing_else(database: Database
 def test_a_reclaimed_trial_keeps_its_parameters_and_starts_clean(database: Database) -> None:
     study = create(database, train_steps=32)
     claim = take(database)
-    database.fence = claim.fence
-    trial = database.optuna_trial(database.optuna_study(study.name), claim.trial_id)
+    storage = database.optuna_storage(claim.fence)
+    trial = database.optuna_trial(
+        database.optuna_study(study.name, storage=storage), claim.trial_id
+    )
     params = space.suggest(trial, study.spec.agent)
     trial.report(5.0, 16)
-    storage = database.optuna_storage
     storage.set_trial_system_attr(claim.trial_id, "completed_rung_0", 5.0)
     storage.set_trial_system_attr(claim.trial_id, "completed_by_hand", 1)
-    with database.transaction() as connection:
+    with database.transaction(claim.fence) as connection:
         connection.execute(
             text("INSERT INTO fleet.curves VALUES (:trial_id, 16, '{4, 6}')"),
             {"trial_id": claim.trial_id},
         )
-    database.fence = None
     leases.release(database, claim)
 
     again = take(database)
@@ -155,23 +156,26 @@ def test_a_reclaimed_trial_keeps_its_parameters_and_starts_clean(database: Datab
     assert set(frozen.params) == {"learning_rate", "gamma"}
     with database.transaction() as connection:
         assert connection.scalar(text("SELECT count(*) FROM fleet.curves")) == 0
-    database.fence = again.fence
-    resumed = database.optuna_trial(database.optuna_study(study.name), again.trial_id)
+    storage = database.optuna_storage(again.fence)
+    resumed = database.optuna_trial(
+        database.optuna_study(study.name, storage=storage), again.trial_id
+    )
     assert space.suggest(resumed, study.spec.agent) == params
 
 
 def test_a_reclaimed_trial_keeps_what_it_reported_up_to_its_checkpoint(database: Database) -> None:
     study = create(database, train_steps=48)
     claim = take(database)
-    database.fence = claim.fence
-    trial = database.optuna_trial(database.optuna_study(study.name), claim.trial_id)
+    storage = database.optuna_storage(claim.fence)
+    trial = database.optuna_trial(
+        database.optuna_study(study.name, storage=storage), claim.trial_id
+    )
     for step in (16, 32, 48):
         trial.report(float(step), step)
-        with database.transaction() as connection:
+        with database.transaction(claim.fence) as connection:
             curves.write(connection, claim.trial_id, step, [1.0, 2.0])
-    storage = database.optuna_storage
     storage.set_trial_system_attr(claim.trial_id, "completed_rung_0", 5.0)
-    with database.transaction() as connection:
+    with database.transaction(claim.fence) as connection:
         connection.execute(
             text(
                 "INSERT INTO fleet.checkpoints (trial_id, step, artifact, sha256, size) "
@@ -179,7 +183,6 @@ def test_a_reclaimed_trial_keeps_what_it_reported_up_to_its_checkpoint(database:
             ),
             {"trial_id": claim.trial_id},
         )
-    database.fence = None
 
     def reported() -> tuple[list[int], list[int], set[str]]:
         frozen = database.optuna_study(study.name).get_trials()[0]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from cli.replay import evaluate_model
 from tests.support.models import saved_agent, seal
-from tuning.errors import FleetError, UsageError
+from trialfleet.cli.replay import evaluate_model
+from trialfleet.errors import FleetError, UsageError
 
 
 def test_an_untrained_agent_plays(tmp_path: Path) -> None:

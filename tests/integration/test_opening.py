@@ -9,16 +9,20 @@ import pytest
 from sqlalchemy import text
 
 from tests.support.studies import create, take
-from tuning import curves, leases, space
-from tuning.leases import Claim
-from tuning.postgres import lease_was_lost
-from tuning.storage import Database, note_report, report
-from tuning.studies import Study
+from trialfleet.postgres.driver import lease_was_lost
+from trialfleet.search import space
+from trialfleet.store import curves, leases
+from trialfleet.store.leases import Claim
+from trialfleet.store.storage import Database, Storage, note_report, report
+from trialfleet.store.studies import Study
 
 
 def opened(database: Database, study: Study, claim: Claim) -> optuna.Trial:
-    database.fence = claim.fence
-    return database.optuna_trial(database.optuna_study(study.name), claim.trial_id)
+    return opened_in(database.optuna_storage(claim.fence), database, study, claim)
+
+
+def opened_in(storage: Storage, database: Database, study: Study, claim: Claim) -> optuna.Trial:
+    return database.optuna_trial(database.optuna_study(study.name, storage=storage), claim.trial_id)
 
 
 def stored(database: Database, claim: Claim) -> int:
@@ -34,14 +38,15 @@ def test_what_is_suggested_is_stored_together_and_read_back(
     database, other = open_database(), open_database()
     study = create(database)
     claim = take(database)
-    with database.optuna_storage.opening():
-        trial = opened(database, study, claim)
+    storage = database.optuna_storage(claim.fence)
+    with storage.opening():
+        trial = opened_in(storage, database, study, claim)
         suggested = space.suggest(trial, study.spec.agent)
         assert stored(other, claim) == 0
     assert stored(other, claim) == 2
     assert trial.params == opened(other, study, claim).params
-    again = opened(database, study, claim)
-    with database.optuna_storage.opening():
+    again = opened_in(storage, database, study, claim)
+    with storage.opening():
         assert space.suggest(again, study.spec.agent) == suggested
 
 
@@ -50,8 +55,9 @@ def test_an_opening_that_fails_stores_nothing_and_the_next_one_is_whole(database
     claim = take(database)
 
     def interrupted() -> None:
-        with database.optuna_storage.opening():
-            space.suggest(opened(database, study, claim), study.spec.agent)
+        storage = database.optuna_storage(claim.fence)
+        with storage.opening():
+            space.suggest(opened_in(storage, database, study, claim), study.spec.agent)
             raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
@@ -69,8 +75,9 @@ def test_a_trial_lost_while_it_was_opened_gets_no_parameters(
     claim = take(database)
 
     def lost_on_the_way() -> None:
-        with database.optuna_storage.opening():
-            space.suggest(opened(database, study, claim), study.spec.agent)
+        storage = database.optuna_storage(claim.fence)
+        with storage.opening():
+            space.suggest(opened_in(storage, database, study, claim), study.spec.agent)
             leases.release(other, claim)
 
     with pytest.raises(optuna.exceptions.StorageInternalError) as refusal:
@@ -85,7 +92,7 @@ def test_a_report_and_its_curve_are_written_both_or_not_at_all(database: Databas
     trial = opened(database, study, claim)
 
     def write(step: int, *, fail: bool) -> None:
-        with database.transaction() as connection:
+        with database.transaction(claim.fence) as connection:
             report(connection, database, trial, 7.0, step)
             curves.write(connection, claim.trial_id, step, [6.0, 8.0])
             if fail:
@@ -96,7 +103,6 @@ def test_a_report_and_its_curve_are_written_both_or_not_at_all(database: Databas
     note_report(trial, 7.0, 16)
     with pytest.raises(ConnectionResetError):
         write(32, fail=True)
-    database.fence = None
     frozen = database.optuna_study(study.name).trials[0]
     assert frozen.intermediate_values == {16: 7.0}
     assert curves.read(database, study.search_id) == {0: [(16, [6.0, 8.0])]}

@@ -15,11 +15,11 @@ from tests.faults.fleet import STEERED, WHOLE, Fleet
 from tests.faults.processes import eventually
 from tests.support.s3 import S3Server
 from tests.support.studies import trivial_spec
-from tuning import blobs
-from tuning.blobs import open_store
-from tuning.errors import ArtifactStoreError, UsageError
-from tuning.retry import patiently
-from tuning.s3 import S3Store
+from trialfleet.artifacts import blobs
+from trialfleet.artifacts.blobs import open_store
+from trialfleet.artifacts.s3 import S3Store
+from trialfleet.errors import ArtifactStoreError, UsageError
+from trialfleet.postgres.retry import patiently
 
 
 @pytest.fixture

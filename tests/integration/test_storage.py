@@ -18,15 +18,17 @@ from sqlalchemy import URL, CheckConstraint, Engine, create_engine, inspect, tex
 from sqlalchemy.pool import NullPool
 
 import migrations.migrate
-from cli.schema import migrate
 from migrations.migrate import downgrade, upgrade
 from tests.support.processes import Commands
 from tests.support.server import Server
 from tests.support.studies import create, take, train_by_hand, trivial_study
-from tuning import leases, tables
-from tuning.errors import DatabaseUnavailableError, FleetError, SchemaNotReadyError, UsageError
-from tuning.postgres import lease_was_lost, parse_url
-from tuning.storage import Database, insert_waiting_trials, wait_until
+from trialfleet.cli.schema import migrate
+from trialfleet.errors import DatabaseUnavailableError, FleetError, SchemaNotReadyError, UsageError
+from trialfleet.postgres.database import wait_until
+from trialfleet.postgres.driver import lease_was_lost, parse_url
+from trialfleet.store import leases, tables
+from trialfleet.store.schema import wait_for_schema
+from trialfleet.store.storage import Database, insert_waiting_trials
 
 # Everything that a URL, str.format, a shell or a log could stumble over.
 PASSWORD = "a{b}%c@d:e/f g%7Bh%%i{0}?j#k"
@@ -75,7 +77,7 @@ def test_many_migrators_at_once_make_one_schema(
             assert process.stderr == ""
     assert relations(empty_database_url) == relations(database_url)
     with closing(Database(empty_database_url, application="tests")) as database:
-        database.wait_for_schema(0)
+        wait_for_schema(database, 0)
         take(database, create(database).name)
 
 
@@ -110,14 +112,14 @@ def test_a_failed_migration_leaves_nothing(
         upgrade(_connection, revision)  # type: ignore[arg-type]
         raise RuntimeError("the power went out")
 
-    monkeypatch.setattr("cli.schema.upgrade", broken)
+    monkeypatch.setattr("trialfleet.cli.schema.upgrade", broken)
     with pytest.raises(RuntimeError):
         migrate(empty_database_url)
     assert not any("fleet" in relation for relation in relations(empty_database_url))
     monkeypatch.undo()
     migrate(empty_database_url)
     with closing(Database(empty_database_url, application="tests")) as database:
-        database.wait_for_schema(0)
+        wait_for_schema(database, 0)
 
 
 def test_the_code_needs_the_newest_migration() -> None:
@@ -173,7 +175,7 @@ def test_a_study_deleted_in_optuna_takes_our_rows_along(database: Database) -> N
     study = create(database)
     train_by_hand(database, study, take(database), scores=[1.0, 2.0])
     running = take(database)
-    delete = partial(optuna.delete_study, study_name=study.name, storage=database.optuna_storage)
+    delete = partial(optuna.delete_study, study_name=study.name, storage=database.optuna_storage())
     # Not under a worker that trains one of its trials.
     with pytest.raises(optuna.exceptions.StorageInternalError) as refused:
         delete()
@@ -226,7 +228,7 @@ def test_a_schema_of_another_version_is_named(database: Database) -> None:
     with database.transaction() as connection:
         connection.execute(text("UPDATE fleet.alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaNotReadyError, match=f"revision 9999.*{tables.REVISION}"):
-        database.wait_for_schema(0)
+        wait_for_schema(database, 0)
 
 
 def test_reading_commands_do_not_wait_for_a_migrator(

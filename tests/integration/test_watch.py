@@ -23,12 +23,12 @@ from tests.support.studies import (
     take_all,
     train_by_hand,
 )
-from tuning import checkpoints, leases, studies
-from tuning.blobs import open_store
-from tuning.errors import StudyFailedError
-from tuning.settings import Settings
-from tuning.storage import Database
-from tuning.studies import Study
+from trialfleet.artifacts.blobs import open_store
+from trialfleet.errors import StudyFailedError
+from trialfleet.settings import Settings
+from trialfleet.store import checkpoints, leases, studies
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
 
 Open = Callable[[], Database]
 SETTINGS = Settings(poll_seconds=0.05, outage_patience=0.0)
@@ -79,10 +79,8 @@ def test_the_end_leaves_no_checkpoint(database: Database, monkeypatch: pytest.Mo
     train_all(database, study)
     study = step(database, study.name)
     claim = take(database)
-    database.fence = claim.fence
     store = open_store(study.artifacts, database)
     checkpoints.save(database, store, study.name, claim, step=8, data=b"half way")
-    database.fence = None
     look = coordinator.watch._look_at_final
 
     def look_late(database: Database, study: Study) -> None:

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worker.dqn.network import load_network
-from worker.dqn.params import Params
-from worker.dqn.train import Evaluation, Training
 from worker.threads import use_one_thread
+from worker.trainers.dqn.network import load_network
+from worker.trainers.dqn.params import Params
+from worker.trainers.dqn.train import Evaluation, Training
 
 FILE = Path(__file__).with_name("band.json")
 AGENTS = 8  # in a set of seeds

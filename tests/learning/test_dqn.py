@@ -16,9 +16,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from worker.dqn.network import load_network
-from worker.dqn.params import Params
-from worker.dqn.train import Evaluation, Training
+from worker.trainers.dqn.network import load_network
+from worker.trainers.dqn.params import Params
+from worker.trainers.dqn.train import Evaluation, Training
 
 pytestmark = pytest.mark.learning
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 import structlog
 
-from cli.main import main
+from trialfleet.cli.main import main
 
 
 def command(*arguments: str) -> int:

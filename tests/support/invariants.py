@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from optuna.artifacts.exceptions import ArtifactNotFound
 from sqlalchemy import Connection, text
 
-from tuning.blobs import open_store
-from tuning.storage import Database
+from trialfleet.artifacts.blobs import open_store
+from trialfleet.store.storage import Database
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore

@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from tests.support.server import plain
-from tuning.storage import wait_until
+from trialfleet.postgres.database import wait_until
 
 PATIENCE = 100.0  # seconds until something that must happen counts as never happening
 
@@ -102,7 +102,7 @@ class Commands:
         out_path, err_path = (self.folder / f"command-{number}.{end}" for end in ("out", "err"))
         with out_path.open("wb") as out, err_path.open("wb") as err:
             popen = subprocess.Popen(
-                [sys.executable, "-m", "cli", *arguments],
+                [sys.executable, "-P", "-m", "trialfleet.cli", *arguments],
                 cwd=self.folder,
                 env={**inherited, **settings, **(env or {})},
                 stdin=subprocess.DEVNULL,

@@ -13,14 +13,16 @@ from safetensors.numpy import save
 from sqlalchemy import text
 
 from coordinator.create import create_or_join
-from tuning import blobs, curves, leases, space
-from tuning.blobs import open_store
-from tuning.leases import Claim
-from tuning.seeds import search_seeds
-from tuning.spec import Spec
-from tuning.storage import Database
-from tuning.studies import Study
-from tuning.studyfile import parse
+from trialfleet.artifacts import blobs
+from trialfleet.artifacts.blobs import open_store
+from trialfleet.search import space
+from trialfleet.seeds import search_seeds
+from trialfleet.store import curves, leases
+from trialfleet.store.leases import Claim
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
+from trialfleet.study.file import parse
+from trialfleet.study.spec import Spec
 
 LEASE = 30.0  # seconds; nothing waits for them
 
@@ -136,7 +138,7 @@ def train_by_hand(
     """Do to a trial all that a worker does to one that it completes, without training.
 
     Args:
-        database: Its fence is set, and cleared again.
+        database: The test's.
         study: The trial's.
         claim: Ours.
         scores: Final mean return of each agent `[S]`.
@@ -145,42 +147,40 @@ def train_by_hand(
     """
     task = study.spec.task
     name = study.name if claim.stage == "search" else study.final_name
-    database.fence = claim.fence
-    try:
-        trial = database.optuna_trial(database.optuna_study(name), claim.trial_id)
-        if claim.stage == "search":
-            if params:
-                distributions = space.distributions(study.spec.agent)
-                for knob, value in params.items():
-                    database.optuna_storage.set_trial_param(
-                        claim.trial_id,
-                        knob,
-                        distributions[knob].to_internal_repr(value),
-                        distributions[knob],
-                    )
-            else:
-                space.suggest(trial, study.spec.agent)
-            seeds = search_seeds(study.spec.seed, claim.number, task.seeds)
+    storage = database.optuna_storage(claim.fence)
+    optuna_study = database.optuna_study(name, storage=storage)
+    trial = database.optuna_trial(optuna_study, claim.trial_id)
+    if claim.stage == "search":
+        if params:
+            distributions = space.distributions(study.spec.agent)
+            for knob, value in params.items():
+                storage.set_trial_param(
+                    claim.trial_id,
+                    knob,
+                    distributions[knob].to_internal_repr(value),
+                    distributions[knob],
+                )
         else:
-            seeds = trial.user_attrs["seeds"]
-        points = {task.train_steps: list(scores)}
-        if task.segments > 1:
-            points[task.eval_every] = [early] * len(seeds)
-        for step in sorted(points):
-            trial.report(float(np.mean(points[step])), step)
-            with database.transaction() as connection:
-                curves.write(connection, claim.trial_id, step, points[step])
-        attributes: dict[str, Any] = {
-            "scores": list(scores),
-            "seeds": seeds,
-            "versions": {"trialfleet": study.version},
-            "device": "cpu",
-        }
-        if claim.stage == "final":
-            attributes["model"] = store_model(database, study, claim, len(seeds))
-        finish(database, claim, value=float(np.mean(scores)), attributes=attributes)
-    finally:
-        database.fence = None
+            space.suggest(trial, study.spec.agent)
+        seeds = search_seeds(study.spec.seed, claim.number, task.seeds)
+    else:
+        seeds = trial.user_attrs["seeds"]
+    points = {task.train_steps: list(scores)}
+    if task.segments > 1:
+        points[task.eval_every] = [early] * len(seeds)
+    for step in sorted(points):
+        trial.report(float(np.mean(points[step])), step)
+        with database.transaction(claim.fence) as connection:
+            curves.write(connection, claim.trial_id, step, points[step])
+    attributes: dict[str, Any] = {
+        "scores": list(scores),
+        "seeds": seeds,
+        "versions": {"trialfleet": study.version},
+        "device": "cpu",
+    }
+    if claim.stage == "final":
+        attributes["model"] = store_model(database, study, claim, len(seeds))
+    finish(database, claim, value=float(np.mean(scores)), attributes=attributes)
 
 
 def model_arrays(number: int, agents: int) -> dict[str, np.ndarray[Any, Any]]:

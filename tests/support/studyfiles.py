@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from tuning.errors import StudyFileError
-from tuning.spec import Spec
-from tuning.studyfile import parse
+from trialfleet.errors import StudyFileError
+from trialfleet.study.file import parse
+from trialfleet.study.spec import Spec
 
 WHOLE = "must be a whole number from"
 

@@ -15,8 +15,8 @@ from benchmarks import curves, search
 from benchmarks.intervals import Interval, bootstrap_interval, interquartile_mean
 from benchmarks.search import ROOT, Outcome, variant
 from benchmarks.worker_overhead import TRAINING, Stopwatch, outside
-from tuning.studyfile import load
-from worker.dqn.network import load_network
+from trialfleet.study.file import load
+from worker.trainers.dqn.network import load_network
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cli.main import app
+from trialfleet.cli.main import app
 
 ROOT = typer.main.get_command(app)
 assert isinstance(ROOT, click.Group) or hasattr(ROOT, "commands")

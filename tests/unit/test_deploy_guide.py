@@ -12,9 +12,9 @@ import pytest
 import yaml
 from sqlalchemy import URL
 
-from cli.schema import migrate
 from migrations.roles import Login
 from tests.support.server import Server, plain
+from trialfleet.cli.schema import migrate
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
@@ -45,7 +45,7 @@ def test_every_file_that_it_names_is_there() -> None:
     assert len(links) >= 5
     for link in links:
         assert (ROOT / "docs" / link).exists(), link
-    for path in re.findall(r"\b(?:deploy|studies|benchmarks|tuning)/[\w./-]+", GUIDE):
+    for path in re.findall(r"\b(?:deploy|studies|benchmarks|trialfleet)/[\w./-]+", GUIDE):
         if "/secrets" not in path:
             assert (ROOT / path.rstrip(".")).exists(), path
 
@@ -61,7 +61,7 @@ def test_every_variable_that_it_sets_is_one_that_something_reads() -> None:
         *(ROOT / "deploy").rglob("*.yml"),
         ROOT / "docker-compose.yml",
         ROOT / "Makefile",
-        ROOT / "tuning" / "settings.py",
+        ROOT / "trialfleet" / "settings.py",
     ]
     text = "\n".join(path.read_text(encoding="utf-8") for path in readers)
     fields = re.findall(r"^    (\w+): ", text, flags=re.MULTILINE)

@@ -18,10 +18,10 @@ from sqlalchemy import text
 from coordinator.watch import watch
 from tests.support.kustomize import Manifest, containers, pod_spec, render
 from tests.support.studies import create, take, train_by_hand
-from tuning.settings import Settings
-from tuning.storage import Database
-from tuning.studies import find
-from tuning.studyfile import load
+from trialfleet.settings import Settings
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import find
+from trialfleet.study.file import load
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = ["1.29", "1.33", "1.37"]

@@ -10,9 +10,9 @@ import pytest
 from psycopg2.errors import InsufficientPrivilege
 from sqlalchemy import URL
 
-from cli.schema import migrate
 from migrations.roles import GRANTS, Login, Role
 from tests.support.server import Server, plain
+from trialfleet.cli.schema import migrate
 
 STATEMENTS = {
     "read trials": "SELECT count(*) FROM public.trials",

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from cli.display import duration, picture, result_report, summary
 from coordinator.status import Snapshot, WorkerLine, as_dict
 from coordinator.watch import Counts
 from tests.support.studies import trivial_spec
-from tuning.studies import Study
+from trialfleet.cli.show.display import duration, picture, result_report, summary
+from trialfleet.store.studies import Study
 
 
 def study(**changes: Any) -> Study:

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-import cli.main
-import cli.pool
-from tuning import errors
-from tuning.errors import FleetError
+import trialfleet.cli.local.pool
+import trialfleet.cli.main
+from trialfleet import errors
+from trialfleet.errors import FleetError
 
 
 def every(base: type[FleetError]) -> list[type[FleetError]]:
@@ -59,10 +59,10 @@ def test_an_error_ends_the_command_in_one_line(
     def fail() -> None:
         raise error("two\n  lines") from ValueError("hidden")
 
-    monkeypatch.setattr(cli.main, "app", fail)
+    monkeypatch.setattr(trialfleet.cli.main, "app", fail)
     monkeypatch.setattr(sys, "argv", ["trialfleet"])
     with pytest.raises(SystemExit) as ended:
-        cli.main.main()
+        trialfleet.cli.main.main()
     assert ended.value.code == error.exit_code
     assert capsys.readouterr().err == f"trialfleet: two lines. {error('').remedy}\n"
 
@@ -71,9 +71,9 @@ def test_an_error_that_nobody_foresaw_is_not_hidden(monkeypatch: pytest.MonkeyPa
     def fail() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli.main, "app", fail)
+    monkeypatch.setattr(trialfleet.cli.main, "app", fail)
     with pytest.raises(ZeroDivisionError):
-        cli.main.main()
+        trialfleet.cli.main.main()
 
 
 def test_all_errors_are_told_apart() -> None:

@@ -19,12 +19,12 @@ from optuna.pruners import (
 )
 from optuna.trial import TrialState
 
-from tuning.options import PRUNERS, SAMPLERS
-from tuning.pruners import make_pruner
-from tuning.samplers import make_sampler
-from tuning.space import decode, distributions, suggest
-from tuning.spec import Spec
-from tuning.studyfile import parse
+from trialfleet.search.options import PRUNERS, SAMPLERS
+from trialfleet.search.pruners import make_pruner
+from trialfleet.search.samplers import make_sampler
+from trialfleet.search.space import decode, distributions, suggest
+from trialfleet.study.file import parse
+from trialfleet.study.spec import Spec
 
 AGENT = """
 [agent]
@@ -179,7 +179,7 @@ def test_experimental_warnings_stay_inside() -> None:
 
 def test_importing_loads_nothing_heavy() -> None:
     code = (
-        "import sys, tuning.samplers, tuning.pruners;"
+        "import sys, trialfleet.search.samplers, trialfleet.search.pruners;"
         "print([m for m in ('torch', 'gymnasium', 'scipy', 'cmaes') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

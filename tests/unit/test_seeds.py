@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tuning.seeds import fresh_seeds, sampler_seed, search_seeds, shared_seed
+from trialfleet.seeds import fresh_seeds, sampler_seed, search_seeds, shared_seed
 
 LOW_BITS = 0xFFFF_FFFF
 
@@ -44,7 +44,7 @@ def test_seeds_differ_in_the_bits_that_every_generator_reads() -> None:
 
 def test_a_collision_draws_again(monkeypatch: pytest.MonkeyPatch) -> None:
     # In 2**31 seeds none collides by chance; in 2**6 nearly all do.
-    monkeypatch.setattr("tuning.seeds._LOW_BITS", 0x7F)
+    monkeypatch.setattr("trialfleet.seeds._LOW_BITS", 0x7F)
     finalists = [fresh_seeds(5, rank, 8) for rank in range(6)]
     assert len({seed & 0x7F for seeds in finalists for seed in seeds}) == 48
     assert finalists == [fresh_seeds(5, rank, 8) for rank in range(6)]

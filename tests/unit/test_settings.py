@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tuning.errors import UsageError
-from tuning.settings import Settings, child_environment, load_settings
+from trialfleet.errors import UsageError
+from trialfleet.settings import Settings, child_environment, load_settings
 
 
 @pytest.fixture(autouse=True)

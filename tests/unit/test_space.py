@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from tuning.errors import StudyMismatchError
-from tuning.knobs import Agent, Choices, FloatRange, IntRange
-from tuning.space import decode, describe, distributions, suggest
+from trialfleet.errors import StudyMismatchError
+from trialfleet.search.knobs import Agent, Choices, FloatRange, IntRange
+from trialfleet.search.space import decode, describe, distributions, suggest
 
 SEARCHED = Agent(
     double_q=Choices(choices=(True, False)),

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.studyfiles import EXAMPLE, in_table
-from tuning.errors import VersionMismatchError
-from tuning.knobs import Choices, FloatRange, IntRange
-from tuning.options import PRUNERS, SAMPLERS, Cmaes, Hyperband, Median, Qmc, Tpe
-from tuning.spec import Spec, differences
-from tuning.studyfile import load, parse
+from trialfleet.errors import VersionMismatchError
+from trialfleet.search.knobs import Choices, FloatRange, IntRange
+from trialfleet.search.options import PRUNERS, SAMPLERS, Cmaes, Hyperband, Median, Qmc, Tpe
+from trialfleet.study.file import load, parse
+from trialfleet.study.spec import Spec, differences
 
 STUDIES = Path(__file__).parents[2] / "studies"
 
@@ -246,7 +246,7 @@ def test_models_take_objects_as_files_do() -> None:
 def test_reading_a_study_file_loads_no_optimizer() -> None:
     # `trialfleet status` and every --help read specs: half a second of imports each, were it so.
     code = (
-        "import sys, tuning.studyfile;"
+        "import sys, trialfleet.study.file;"
         "print([m for m in ('optuna', 'torch', 'gymnasium', 'numpy') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,9 +13,9 @@ from tests.support.studyfiles import (
     EXAMPLE,
     refusal,
 )
-from tuning.errors import StudyFileError
-from tuning.spec import Spec
-from tuning.studyfile import MAX_BYTES, load, parse
+from trialfleet.errors import StudyFileError
+from trialfleet.study.file import MAX_BYTES, load, parse
+from trialfleet.study.spec import Spec
 
 
 def assert_taken_or_explained(text: str) -> None:
@@ -168,5 +168,5 @@ def test_any_value_of_any_field_is_taken_or_explained(data: st.DataObject) -> No
     field = data.draw(st.sampled_from(list(type(getattr(Spec(name="x"), table)).model_fields)))
     tables[table] = {field: data.draw(VALUES)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tuning.studyfile.tomllib.loads", lambda text: tables)
+        patch.setattr("trialfleet.study.file.tomllib.loads", lambda text: tables)
         assert_taken_or_explained("")

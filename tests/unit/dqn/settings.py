@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.dqn.params import Params
+from worker.trainers.dqn.params import Params
 
 PARAMS = Params(
     learning_rate=1e-3,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tests.unit.dqn.settings import PARAMS
-from worker.dqn.params import Params
-from worker.dqn.train import Evaluation, Training
+from worker.trainers.dqn.params import Params
+from worker.trainers.dqn.train import Evaluation, Training
 
 
 def training(

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from tests.unit.dqn.settings import PARAMS
-from worker.dqn.agent import Agent
-from worker.dqn.params import Params
-from worker.dqn.replay import Batches
+from worker.trainers.dqn.agent import Agent
+from worker.trainers.dqn.params import Params
+from worker.trainers.dqn.replay import Batches
 
 # Sizes, as in the shapes.
 O, A, S = 4, 3, 3  # noqa: E741

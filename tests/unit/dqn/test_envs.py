@@ -13,7 +13,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorE
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import SyncVectorEnv
 
-from tuning.errors import StudyFileError
+from trialfleet.errors import StudyFileError
 from worker.envs import EnvShape, inspect_env, make_vector_env, reset
 
 

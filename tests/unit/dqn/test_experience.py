@@ -12,8 +12,8 @@ import torch
 
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import evaluations, training
-from worker.dqn.params import Params
-from worker.dqn.train import NonFiniteError
+from worker.trainers.dqn.params import Params
+from worker.trainers.dqn.train import NonFiniteError
 
 
 def remembered(env_id: str) -> tuple[torch.Tensor, ...]:

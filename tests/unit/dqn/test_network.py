@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from worker.dqn.backprop import Backprop
-from worker.dqn.network import StackedNetwork, load_network
+from worker.trainers.dqn.backprop import Backprop
+from worker.trainers.dqn.network import StackedNetwork, load_network
 
 SIZES = (4, 24, 12, 3)
 STACK = 3

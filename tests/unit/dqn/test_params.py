@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.unit.dqn.settings import PARAMS
-from worker.dqn.randomness import Purpose, env_seeds, exploration, replay_words, stream
+from worker.trainers.dqn.randomness import Purpose, env_seeds, exploration, replay_words, stream
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.dqn.replay import ReplayMemory
+from worker.trainers.dqn.replay import ReplayMemory
 
 O = 2  # noqa: E741 - the observation size, as in the shapes
 

@@ -13,10 +13,10 @@ import torch
 
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import evaluations, fingerprint, training
-from worker.dqn.evaluate import evaluate
-from worker.dqn.network import load_network
-from worker.dqn.randomness import Purpose, stream
-from worker.dqn.train import Evaluation, Training
+from worker.trainers.dqn.evaluate import evaluate
+from worker.trainers.dqn.network import load_network
+from worker.trainers.dqn.randomness import Purpose, stream
+from worker.trainers.dqn.train import Evaluation, Training
 
 
 def own_parts(running: Training, agent: int, ends: list[Evaluation]) -> dict[str, torch.Tensor]:
@@ -108,7 +108,7 @@ def test_two_processes_give_the_same_bits() -> None:
 
 def test_stopping_to_look_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = fingerprint(training())
-    monkeypatch.setattr("worker.dqn.train._STEPS_PER_PROGRESS", 1)
+    monkeypatch.setattr("worker.trainers.dqn.train._STEPS_PER_PROGRESS", 1)
     assert fingerprint(training()) == plain
 
 

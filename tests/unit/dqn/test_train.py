@@ -12,11 +12,11 @@ import torch
 
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import evaluations, training
-from worker.dqn.agent import Agent
-from worker.dqn.evaluate import Episodes, evaluate, play
-from worker.dqn.network import StackedNetwork, load_network
-from worker.dqn.replay import ReplayMemory
-from worker.dqn.train import Progress, Training
+from worker.trainers.dqn.agent import Agent
+from worker.trainers.dqn.evaluate import Episodes, evaluate, play
+from worker.trainers.dqn.network import StackedNetwork, load_network
+from worker.trainers.dqn.replay import ReplayMemory
+from worker.trainers.dqn.train import Progress, Training
 
 
 def test_every_segment_ends_in_an_evaluation_and_the_last_in_the_score() -> None:
@@ -150,7 +150,7 @@ def test_the_networks_that_are_kept_are_the_ones_that_are_scored(
         online.append(network.flat.clone())
         return episodes._replace(returns=np.repeat(np.array([next(means)]).T, 2, axis=1))
 
-    monkeypatch.setattr("worker.dqn.train.play", played)
+    monkeypatch.setattr("worker.trainers.dqn.train.play", played)
     running = training(keep=keep)
     evaluations(running)
     if keep == "best":
@@ -169,7 +169,7 @@ def test_progress_comes_often_however_dear_a_round_of_updates(
     steps = [event.step for event in training().run() if isinstance(event, Progress)]
     assert len(steps) >= 3
     assert steps == sorted(steps)
-    monkeypatch.setattr("worker.dqn.train._FLOPS_PER_PROGRESS", 1.0)
+    monkeypatch.setattr("worker.trainers.dqn.train._FLOPS_PER_PROGRESS", 1.0)
     dear = replace(PARAMS, train_freq=300, gradient_steps=20, batch_size=512)
     running = training(params=dear)
     in_round = [e.step for e in running.run() if isinstance(e, Progress)].count(600)

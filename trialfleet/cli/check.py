@@ -1,0 +1,69 @@
+"""`trialfleet check`: a study file, understood, and what it will cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from trialfleet.errors import StudyFileError
+from trialfleet.search import space
+from trialfleet.study.file import load
+from trialfleet.study.spec import Spec
+from worker.envs import inspect_env
+
+
+def load_checked(path: Path) -> Spec:
+    """The study of a file, its environment included.
+
+    Raises:
+        StudyFileError: Anything is wrong with it; one line that names file and field.
+    """
+    spec = load(path)
+    try:
+        inspect_env(spec.task.env)
+    except StudyFileError as exc:
+        raise StudyFileError(f"{path}: {exc}") from None
+    return spec
+
+
+def study_report(spec: Spec) -> RenderableType:
+    """The study as people read it."""
+    task, search, final = spec.task, spec.search, spec.final
+    shape = inspect_env(task.env)
+    facts = Table.grid(padding=(0, 2))
+    sampler = search.sampler.model_dump(exclude_none=True)
+    pruner = search.pruner.model_dump(exclude_none=True)
+    for name, value in {
+        "study": f"{spec.name} (seed {spec.seed}, digest {spec.digest[:12]})",
+        "task": f"{task.env}: {shape.observation_size} observations, {shape.actions} actions, "
+        f"episodes of at most {shape.max_episode_steps} steps",
+        "trial": f"{task.seeds} agents × {task.train_steps:,} steps, evaluated every "
+        f"{task.eval_every:,} steps on {task.eval_episodes} episodes, scored on "
+        f"{task.score_episodes}",
+        "search": f"{search.trials} trials, sampler {_options(sampler)}, pruner {_options(pruner)}",
+        "final": f"the best {final.top} × {final.seeds} fresh seeds × {final.episodes} episodes",
+    }.items():
+        facts.add_row(Text(name, style="bold"), Text(value))
+    table = Table(title="search space", title_justify="left")
+    for column in ("knob", "kind", "values"):
+        table.add_column(column)
+    for knob, kind, values in space.describe(spec.agent):
+        table.add_row(knob, kind, values, style="dim" if kind == "fixed" else None)
+    per_trial = task.seeds * task.train_steps
+    searching = search.trials * per_trial
+    retraining = final.top * final.seeds * task.train_steps
+    cost = (
+        f"cost: {search.trials} trials × {task.seeds} seeds × {task.train_steps:,} steps = "
+        f"{searching:,} agent-steps at most (pruning saves some), and {retraining:,} in the "
+        "final stage"
+    )
+    return Group(facts, table, Text(cost))
+
+
+def _options(options: dict[str, object]) -> str:
+    name = options.pop("name")
+    shown = ", ".join(f"{key}={value}" for key, value in options.items())
+    return f"{name} ({shown})" if shown else str(name)

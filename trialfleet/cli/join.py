@@ -1,0 +1,56 @@
+"""Which study a worker is to work for, and waiting for a coordinator that is yet to create it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from trialfleet.errors import StudyNotFoundError, UsageError
+from trialfleet.store import studies
+from trialfleet.store.storage import Database
+from trialfleet.study.file import load
+from trialfleet.study.spec import Spec
+
+_POLL = 0.2  # seconds
+
+
+def study_wanted(wanted: str | None) -> tuple[str | None, Spec | None]:
+    """The name that `wanted` is; or name and content of the study file that it is the path of.
+
+    Raises:
+        StudyFileError: Something is wrong with the file.
+    """
+    if wanted is None or not wanted.endswith(".toml") or not Path(wanted).is_file():
+        return wanted, None
+    spec = load(Path(wanted))
+    return spec.name, spec
+
+
+def wait_for_study(
+    database: Database,
+    name: str | None,
+    spec: Spec | None,
+    patience: float,
+    pause: Callable[[float], object],
+) -> str:
+    """The study's name, once it exists; with no name, that of the only study.
+
+    Raises:
+        StudyNotFoundError: It does not after `patience` seconds.
+        StudyMismatchError: It was created from something else than `spec`.
+        UsageError: No name is given, and there are several studies or none.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            study = studies.only(database) if name is None else studies.find(database, name)
+            break
+        except (StudyNotFoundError, UsageError):
+            several = name is None and studies.every(database)
+            if several or time.monotonic() >= deadline:
+                raise
+        pause(_POLL)
+    if spec is not None:
+        studies.refuse_other(study, spec)
+    return study.name

@@ -1,0 +1,117 @@
+"""The worker processes of `trialfleet run`: real ones, restarted when they die."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import structlog
+
+from trialfleet.errors import DatabaseUnavailableError, FleetError
+from trialfleet.settings import child_environment
+
+log = structlog.get_logger()
+
+# Exit codes of a worker that would end the same way if it were started again.
+_HOPELESS = {2, 3}
+# A worker that dies this often has a reason that a restart does not cure.
+_MAX_RESTARTS = 10
+
+
+class WorkersKeepDyingError(FleetError):
+    """Read the named log, correct what it says, and run the same command again."""
+
+
+class WorkerPool:
+    """`count` workers of one study on this machine.
+
+    Args:
+        url: The database's, with its password: handed over in the environment, not on the command
+            line, which everybody on the machine can read.
+        study: Its name.
+        count: How many.
+        logs: Folder for one log file each.
+    """
+
+    def __init__(self, url: str, study: str, *, count: int, logs: Path) -> None:
+        self._url, self._study, self._logs = url, study, logs
+        self._restarts = 0
+        self._ended = False
+        logs.mkdir(parents=True, exist_ok=True)
+        self.processes = [self._start(slot) for slot in range(count)]
+
+    def _start(self, slot: int) -> subprocess.Popen[bytes]:
+        with self._log(slot).open("ab") as output:
+            return subprocess.Popen(  # noqa: S603
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "trialfleet.cli",
+                    "worker",
+                    self._study,
+                    "--with-parent",
+                ],
+                env=child_environment(database_url=self._url),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # Ctrl-C reaches the whole foreground group; the workers hear of it from us instead,
+                # once, so that they give their trials back.
+                start_new_session=True,
+            )
+
+    def _log(self, slot: int) -> Path:
+        return self._logs / f"{self._study}-worker-{slot + 1}.log"
+
+    def tend(self) -> None:
+        """Start a new worker for each that died.
+
+        Raises:
+            WorkersKeepDyingError: They die too often, or for a reason that will not go away.
+        """
+        for slot, process in enumerate(self.processes):
+            code = process.poll()
+            if code is None or code == 0 or self._ended:
+                continue
+            self._restarts += 1
+            if code in _HOPELESS or self._restarts > _MAX_RESTARTS:
+                raise WorkersKeepDyingError(
+                    f"a worker ended with exit code {code}; its log is {self._log(slot)}"
+                )
+            if code == DatabaseUnavailableError.exit_code:
+                log.warning("a worker gave the database up")
+            log.warning("worker died, starting another", code=code, log=str(self._log(slot)))
+            self.processes[slot] = self._start(slot)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for workers that end by themselves because the study has ended."""
+        self._ended = True
+        deadline = time.monotonic() + seconds
+        for process in self.processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+        self.stop()
+
+    def stop(self, grace: float = 10.0) -> None:
+        """Ask every worker to give its trial back, and end those that do not within `grace` s."""
+        self._ended = True
+        alive = [process for process in self.processes if process.poll() is None]
+        for process in alive:
+            process.terminate()
+        deadline = time.monotonic() + grace
+        for process in alive:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def default_workers() -> int:
+    """One worker per core: each trains on one thread."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

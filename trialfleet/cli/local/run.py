@@ -1,0 +1,101 @@
+"""`trialfleet run`: database, coordinator and workers on one machine, in one command."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from coordinator.create import create_or_join
+from coordinator.watch import watch
+from trialfleet.cli.connect import database_url
+from trialfleet.cli.local.pool import WorkerPool
+from trialfleet.cli.schema import migrate
+from trialfleet.cli.show.display import Display, make_display, result_report, saved
+from trialfleet.cli.show.model import save_model
+from trialfleet.postgres.retry import patiently
+from trialfleet.settings import Settings
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
+from trialfleet.study.spec import Spec
+from worker.stop import Stop, StopRequested
+
+LOGS = Path(".trialfleet") / "logs"
+_REFRESH = 0.5  # seconds between two pictures
+
+
+class Run:
+    """What `watch` does between two looks at the study: show it, tend the workers, hear Ctrl-C."""
+
+    def __init__(self, display: Display, pool: WorkerPool, stop: Stop) -> None:
+        self._display, self._pool, self._stop = display, pool, stop
+
+    def pause(self, seconds: float) -> None:
+        """Wait, and keep the workers going."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self._pool.tend()
+            left = deadline - time.monotonic()
+            self._stop.wait(max(0.0, min(left, _REFRESH)))
+            if left <= _REFRESH:
+                return
+
+    def show(self) -> None:
+        """Show the study."""
+        self._display.update()
+
+
+def run_study(
+    spec: Spec, *, workers: int, out: Path, settings: Settings, console: Console, stop: Stop
+) -> Study:
+    """Run the study to its end, from wherever it stands; the saved agent is in `out`.
+
+    Raises:
+        StopRequested: Somebody pressed Ctrl-C; the trials under way have been given back.
+    """
+    with database_url(settings, create=True) as url:
+        migrate(url)
+        database = Database(url, application="trialfleet-run")
+        study = create_or_join(database, spec, artifacts=settings.artifacts)
+        if not study.ended:
+            study = _work(database, study, workers, settings, console, stop)
+        else:
+            console.print(f"study {study.name!r} has ended before; nothing is left to do")
+        if study.result is not None:
+            path = save_model(database, study, out)
+            console.print(result_report(study))
+            console.print(saved(path), soft_wrap=True)
+        database.close()
+        return study
+
+
+def _work(
+    database: Database,
+    study: Study,
+    workers: int,
+    settings: Settings,
+    console: Console,
+    stop: Stop,
+) -> Study:
+    display = make_display(console, database, study)
+    pool = WorkerPool(
+        database.url.render_as_string(hide_password=False), study.name, count=workers, logs=LOGS
+    )
+    run = Run(display, pool, stop)
+
+    def pause(seconds: float) -> None:
+        run.pause(seconds)
+        patiently(run.show, patience=settings.outage_patience, pause=run.pause)
+
+    try:
+        study = watch(database, study.name, settings=settings, pause=pause)
+        pool.wait(10.0)
+        run.show()
+    except StopRequested:
+        console.print("stopping: the trials under way are given back …")
+        raise
+    finally:
+        pool.stop()
+        display.close()
+    return study

@@ -1,0 +1,216 @@
+"""A study for the eye: a live picture on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from coordinator.status import Snapshot, finished, snapshot
+from trialfleet.escape import printable
+from trialfleet.store import studies
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
+
+# Seconds between two progress lines when nothing else is printed.
+_PLAIN_EVERY = 15.0
+
+
+class Display(Protocol):
+    """Shows a study while it runs."""
+
+    def update(self) -> None:
+        """Show how things stand now."""
+
+    def close(self) -> None:
+        """Show it a last time."""
+
+
+def make_display(console: Console, database: Database, study: Study) -> Display:
+    """A live display on a terminal, plain lines otherwise."""
+    kind = LiveDisplay if console.is_terminal else PlainDisplay
+    return kind(console, database, study)
+
+
+class LiveDisplay:
+    """Redraws one picture in place."""
+
+    def __init__(self, console: Console, database: Database, study: Study) -> None:
+        self._database, self._study = database, study
+        self._live = Live(console=console, auto_refresh=False)
+        self._live.start()
+
+    def update(self) -> None:
+        """Redraw."""
+        study = studies.find(self._database, self._study.name)
+        self._live.update(picture(snapshot(self._database, study)), refresh=True)
+
+    def close(self) -> None:
+        """Leave the last picture on the screen."""
+        self._live.stop()
+
+
+class PlainDisplay:
+    """A line per finished trial, and one of progress now and then."""
+
+    def __init__(self, console: Console, database: Database, study: Study) -> None:
+        self._console, self._database, self._study = console, database, study
+        # What an earlier run of the same command has printed already.
+        self._seen = {("search", trial.number) for trial in finished(database, study.search_id)}
+        self._last = time.monotonic()
+
+    def update(self) -> None:
+        """Print what has happened since the last call."""
+        study = studies.find(self._database, self._study.name)
+        for stage, study_id in (("search", study.search_id), ("final", study.final_id)):
+            if study_id is None:
+                continue
+            for trial in finished(self._database, study_id):
+                if (stage, trial.number) in self._seen:
+                    continue
+                self._seen.add((stage, trial.number))
+                outcome = trial.reason if trial.state == "FAIL" else _score(trial.value)
+                self._line(f"{stage} trial {trial.number} {trial.state} {outcome}")
+        if time.monotonic() - self._last > _PLAIN_EVERY:
+            self._line(summary(snapshot(self._database, study)))
+
+    def close(self) -> None:
+        """Print what is left."""
+        self.update()
+
+    def _line(self, text: str) -> None:
+        self._last = time.monotonic()
+        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+
+
+def summary(shot: Snapshot) -> str:
+    """A study in one line."""
+    search = shot.search
+    parts = [
+        f"{shot.study.name}: {search.counted}/{shot.study.budget} trials",
+        f"{search.complete} complete, {search.pruned} pruned, {search.failed} failed, "
+        f"{search.running} running",
+    ]
+    if shot.final is not None:
+        parts.append(f"final stage {shot.final.counted}/{shot.final_trials}")
+    if shot.best is not None:
+        parts.append(f"best {shot.best[1]:.1f} (trial {shot.best[0]})")
+    if shot.steps_per_second:
+        parts.append(f"{shot.steps_per_second:,.0f} steps/s")
+    if shot.eta is not None:
+        parts.append(f"about {duration(shot.eta)} left")
+    return " | ".join(parts)
+
+
+def picture(shot: Snapshot) -> RenderableType:
+    """A study as rich draws it."""
+    study, search = shot.study, shot.search
+    rows: list[RenderableType] = [
+        Text.assemble((study.name, "bold"), f"  {study.stage}  {duration(study.seconds)}")
+    ]
+    bars = Table.grid(padding=(0, 2))
+    bars.add_row(
+        "search",
+        ProgressBar(total=study.budget, completed=search.counted, width=40),
+        f"{search.counted}/{study.budget}",
+        f"{search.complete} complete  {search.pruned} pruned  {search.failed} failed  "
+        f"{search.running} running  {search.waiting} waiting",
+    )
+    final = shot.final
+    bars.add_row(
+        "final",
+        ProgressBar(total=shot.final_trials, completed=final.counted if final else 0, width=40),
+        f"{final.counted if final else 0}/{shot.final_trials}",
+        f"{final.running} running" if final else "",
+    )
+    rows.append(bars)
+    facts = []
+    if shot.best is not None:
+        facts.append(f"best {shot.best[1]:.1f} (trial {shot.best[0]})")
+    facts.append(f"{shot.steps_per_second:,.0f} agent-steps/s")
+    if shot.eta is not None:
+        facts.append(f"about {duration(shot.eta)} left")
+    rows.append(Text("   ".join(facts)))
+    rows.append(worker_table(shot))
+    return Group(*rows)
+
+
+def worker_table(shot: Snapshot) -> Table:
+    """A line per live worker."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("worker", "trial", "step", "agent-steps/s", "last heard"):
+        table.add_column(column, justify="left" if column == "worker" else "right")
+    steps = shot.study.spec.task.train_steps
+    for worker in shot.workers:
+        idle = worker.trial is None
+        table.add_row(
+            Text(printable(worker.name)),
+            "idle" if idle else str(worker.trial),
+            "" if idle else f"{worker.step:,}/{steps:,}",
+            "" if idle else f"{worker.steps_per_second:,.0f}",
+            f"{worker.silent:.0f} s ago",
+        )
+    return table
+
+
+def result_report(study: Study) -> RenderableType:
+    """What the final stage found."""
+    assert study.result is not None
+    result = study.result
+    table = Table(title=f"{study.name}: the finalists on fresh seeds", title_justify="left")
+    for column in ("", "trial", "search score", "fresh mean", "95% interval", "gap"):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    searched = study.spec.agent.searched()
+    details = []
+    for row in result["finalists"]:
+        params = ", ".join(f"{name}={_param(row['params'][name])}" for name in searched)
+        details.append(f"trial {row['trial']}: {params}")
+        if row["failures"]:
+            numbers = ["failed", "", ""]
+            details.append(f"  failed: {printable(row['failures'][0])}")
+        else:
+            low, high = row["interval"]
+            numbers = [f"{row['mean']:.1f}", f"{low:.1f} … {high:.1f}", f"{row['gap']:+.1f}"]
+        table.add_row(
+            "winner" if row["rank"] == result["winner"] else "",
+            str(row["trial"]),
+            f"{row['search_score']:.1f}",
+            *numbers,
+        )
+    model = result["model"]
+    seeds, episodes = len(model["configuration_scores"]), model["episodes"]
+    lines = Text(
+        f"winner: trial {model['search_trial']}, mean {model['configuration_mean']:.1f} over "
+        f"{seeds} fresh seeds × {episodes} episodes\n"
+        f"best agent: seed {model['seed']}, mean {model['score']:.1f} over {episodes} episodes"
+    )
+    return Group(table, Text("\n".join(details), style="dim"), lines)
+
+
+def saved(path: Path) -> Text:
+    """Where the best agent lies now."""
+    return Text(printable(f"saved: {path} and {path.with_suffix('.json')}"))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them: 42 s, 3 min 05 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _param(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,134 @@
+"""One process's way to the shared PostgreSQL: engine, transactions, and waiting for it.
+
+Every transaction carries the fence that it was opened with, and the database refuses its writes to
+a trial once that fence is no longer the trial's lease. A transaction without a fence may write to
+no leased trial at all.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+
+from trialfleet.errors import DatabaseUnavailableError
+from trialfleet.postgres.driver import engine_options, is_momentary, translated_errors
+
+# Seconds between two statements of a transaction after which the server ends it. A worker that is
+# frozen there (a suspended machine, a cut network) would keep its locks, and with the study's lock
+# or a lease's all others from claiming and reaping, until it wakes up or for ever.
+_LONGEST_SILENCE = 5.0
+# Maximum pause between connection attempts, and maximum total wait, in seconds, for a server that
+# says that it is about to accept connections.
+_LONGEST_PAUSE, _PATIENCE = 5.0, 300.0
+# More than three quarters of what is not kept for superusers. Every role may see these numbers.
+NEARLY_FULL = text("""
+    SELECT (SELECT sum(numbackends) FROM pg_stat_database) > 0.75 * (
+        current_setting('max_connections')::integer
+        - current_setting('superuser_reserved_connections')::integer
+        - coalesce(current_setting('reserved_connections', true)::integer, 0)
+    )
+""")
+# The execution option of a connection, or of an engine, that holds a transaction's fence.
+FENCE = "fleet_fence"
+
+
+class Postgres:
+    """The engine of one process.
+
+    Args:
+        url: From `parse_url`.
+        application: Shown in `pg_stat_activity`.
+        pause: Called with the seconds to wait for a server that is not ready yet; may raise.
+
+    Raises:
+        DatabaseUnavailableError: It cannot be reached or refuses the login; the message says which.
+    """
+
+    def __init__(
+        self, url: URL, *, application: str, pause: Callable[[float], object] = time.sleep
+    ) -> None:
+        self.url = url
+        self.application = application
+        self._pause = pause
+        self.engine = create_engine(url, **engine_options(application))
+        event.listen(self.engine, "begin", _prepare_transaction)
+        self._connect()
+
+    def _connect(self) -> None:
+        """Try once; wait only for a server that says itself that it will be there in a moment."""
+        deadline, longest = time.monotonic() + _PATIENCE, 0.2
+        while True:
+            try:
+                with translated_errors(self.url), self.engine.connect():
+                    return
+            except DatabaseUnavailableError as exc:
+                if not is_momentary(exc) or time.monotonic() > deadline:
+                    raise
+                self._pause(random.uniform(0, longest))
+                longest = min(2 * longest, _LONGEST_PAUSE)
+
+    def under(self, fence: int | None) -> Engine:
+        """This engine, all of whose transactions carry `fence`: the same pool of connections."""
+        return self.engine.execution_options(**{FENCE: fence})
+
+    @contextmanager
+    def transaction(self, fence: int | None = None) -> Iterator[Connection]:
+        """One transaction: committed at the end, rolled back on an exception.
+
+        Args:
+            fence: Of the lease in whose name it writes; the database refuses its writes to any
+                other leased trial.
+        """
+        with self.under(fence).begin() as connection:
+            yield connection
+
+    def nearly_full(self) -> bool:
+        """Whether the server is running out of connections."""
+        with self.transaction() as connection:
+            return bool(connection.scalar(NEARLY_FULL))
+
+    def rest(self) -> None:
+        """Give back the connections that nobody is using; they are opened again when needed."""
+        self.engine.dispose()
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self.engine.dispose()
+
+
+def _prepare_transaction(connection: Connection) -> None:
+    # Nothing outlives the transaction, so a transaction-pooling proxy between us and PostgreSQL
+    # does no harm.
+    fence = connection.get_execution_options().get(FENCE)
+    connection.exec_driver_sql(
+        "SELECT set_config('fleet.fence', %s, true),"
+        " set_config('idle_in_transaction_session_timeout', %s, true)",
+        ("" if fence is None else str(fence), f"{_LONGEST_SILENCE:g}s"),
+    )
+
+
+def use_fence(connection: Connection, fence: int | None) -> None:
+    """Go on under another fence in this transaction: for who ends the leases of several trials."""
+    connection.exec_driver_sql(
+        "SELECT set_config('fleet.fence', %s, true)", ("" if fence is None else str(fence),)
+    )
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    patience: float,
+    *,
+    pause: float = 0.2,
+    sleep: Callable[[float], object] = time.sleep,
+) -> bool:
+    """Poll `condition` until it holds or `patience` seconds have passed; the last answer."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        sleep(pause)
+    return True

@@ -1,0 +1,66 @@
+"""Waiting out a database, or an artifact store, that is away for a while."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
+from trialfleet.errors import ArtifactStoreError, DatabaseUnavailableError
+from trialfleet.postgres.driver import is_outage
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds
+
+
+def patiently(
+    operation: Callable[[], T],
+    *,
+    patience: float,
+    pause: Callable[[float], object] = time.sleep,
+    longest_pause: float = _LONGEST_PAUSE,
+) -> T:
+    """`operation()`, repeated with growing, jittered pauses while database or store are away.
+
+    Args:
+        operation: Safe to repeat, also when a try has committed and only its reply was lost.
+        patience: Seconds from the first failure to giving up.
+        pause: Called with the seconds to wait; may raise to end the waiting.
+        longest_pause: Seconds; the pauses grow to this.
+
+    Raises:
+        DatabaseUnavailableError, ArtifactStoreError: It stayed away.
+    """
+    started: float | None = None
+    longest = _FIRST_PAUSE
+    while True:
+        try:
+            return operation()
+        except Exception as exc:
+            store_failed = isinstance(exc, ArtifactStoreError)
+            if not (is_outage(exc) or store_failed or isinstance(exc, DatabaseUnavailableError)):
+                raise
+            now = time.monotonic()
+            started = now if started is None else started
+            if now - started >= patience:
+                if store_failed:
+                    raise
+                raise DatabaseUnavailableError(
+                    f"PostgreSQL was away for {now - started:.0f} seconds: {first_line(exc)}"
+                ) from exc
+            if longest == _FIRST_PAUSE:
+                what = "artifact store" if store_failed else "database"
+                log.warning(f"{what} away, waiting", reason=first_line(exc))
+            # Full jitter: workers that lost the database together do not come back together.
+            pause(random.uniform(0, longest))
+            longest = min(2 * longest, longest_pause)
+
+
+def first_line(exc: BaseException) -> str:
+    """What an error says, without the statement and its values that SQLAlchemy adds."""
+    return (str(exc.__cause__ or exc).strip().splitlines() or [type(exc).__name__])[0]

@@ -1,0 +1,75 @@
+"""The environment, read once at the edge: the only place that looks at `os.environ`.
+
+Every setting is `TRIALFLEET_<NAME>`, or `TRIALFLEET_<NAME>_FILE` with the path of a file that
+holds the value (the convention for container secrets).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from trialfleet.errors import UsageError
+
+PREFIX = "TRIALFLEET_"
+
+
+class Settings(BaseSettings):
+    """What differs between machines; what belongs to a study is in its file."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    # PostgreSQL's URL. Without one, the embedded server under `.trialfleet/` is used.
+    database_url: SecretStr | None = None
+    # Seconds that a worker's claim on a trial lasts without being extended.
+    lease_seconds: float = Field(default=30.0, ge=1.0, le=86_400.0)
+    # Seconds between two looks at the database by a coordinator or an idle worker.
+    poll_seconds: float = Field(default=1.0, ge=0.05, le=60.0)
+    # Seconds that a worker waits for the migrator, and everyone for a lost database.
+    migration_patience: float = Field(default=60.0, ge=0.0)
+    outage_patience: float = Field(default=600.0, ge=0.0)
+    # Seconds between two checkpoints of a trial; one is also written when the worker is stopped.
+    checkpoint_every: float = Field(default=60.0, ge=0.0)
+    # Where models and checkpoints lie: database, file:///FOLDER or s3://BUCKET/PREFIX.
+    artifacts: str = "database"
+    # Where a worker trains.
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    log_format: Literal["console", "json"] = "console"
+    # The services' own URLs, for the migrator: it makes these logins and grants them their rights.
+    coordinator_url: SecretStr | None = None
+    worker_url: SecretStr | None = None
+    dashboard_url: SecretStr | None = None
+    # Whether the dashboard may change studies, and delete them.
+    dashboard_writable: bool = False
+
+
+def load_settings() -> Settings:
+    """Settings from the environment and its `*_FILE` secrets.
+
+    Raises:
+        UsageError: A value is not legal, or a secret's file can't be read.
+    """
+    secrets: dict[str, str] = {}
+    for variable, path in os.environ.items():
+        if variable.startswith(PREFIX) and variable.endswith("_FILE"):
+            try:
+                text = Path(path).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError, ValueError) as exc:
+                reason = getattr(exc, "strerror", None) or "it is not UTF-8 text"
+                raise UsageError(f"{variable}: cannot read {path!r}: {reason}") from exc
+            secrets[variable.removeprefix(PREFIX).removesuffix("_FILE").lower()] = text.strip()
+    try:
+        return Settings(**secrets)  # type: ignore[arg-type]  # pydantic parses the strings
+    except ValidationError as exc:
+        first = exc.errors(include_input=False, include_url=False)[0]
+        variable = PREFIX + str(first["loc"][0]).upper()
+        raise UsageError(f"{variable}: {first['msg']}") from exc
+
+
+def child_environment(**overrides: str) -> dict[str, str]:
+    """The environment for a process we start: ours, with `TRIALFLEET_*` overrides."""
+    return {**os.environ, **{PREFIX + key.upper(): value for key, value in overrides.items()}}

@@ -1,0 +1,78 @@
+"""Reading a study file. Whatever is wrong with it becomes one line: FILE: field: found; allowed."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from trialfleet.checking.mistakes import explain
+from trialfleet.errors import StudyFileError
+from trialfleet.escape import printable
+from trialfleet.study.spec import Spec
+
+MAX_BYTES = 100_000
+# tomllib takes quadratic time over a dotted key: half a minute for one that fills a file.
+MAX_LINE = 10_000
+
+
+def load(path: Path) -> Spec:
+    """The study that the file describes; StudyFileError says in one line why there is none."""
+    source = str(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise _error(source, "no such file; give the path of a study file") from None
+    except IsADirectoryError:
+        raise _error(source, "is a directory; give the path of a study file") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise _error(source, f"cannot be read ({reason})") from None
+    if len(content) > MAX_BYTES:
+        raise _error(source, f"is larger than {MAX_BYTES // 1000} kB; is it a study file?")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise _error(source, f"line {line}: is not UTF-8; save the file as UTF-8") from None
+    return parse(text, source=source)
+
+
+def parse(text: str, *, source: str) -> Spec:
+    """The study that the text describes; `source` names the text in errors."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if len(line) > MAX_LINE:
+            raise _error(source, f"line {number}: is longer than {MAX_LINE} characters; break it")
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _error(source, _syntax(str(error), text)) from None
+    except RecursionError:
+        raise _error(source, "is nested too deeply; is it a study file?") from None
+    except ValueError:
+        # The one error that tomllib lets pass: int() refuses more than 4300 digits.
+        raise _error(source, "holds a number of thousands of digits; shorten it") from None
+    try:
+        return Spec.model_validate(tables)
+    except ValidationError as error:
+        problem = explain(error, Spec)
+        raise _error(source, f"{problem.at}: {problem.text}") from None
+
+
+def _syntax(message: str, text: str) -> str:
+    """Tomllib's message with the place in front."""
+    found = re.fullmatch(r"(.*) \((?:at line (\d+), column (\d+)|at end of document)\)", message)
+    if found is None:
+        return f"is not TOML: {message}"
+    what, line, column = found.groups()
+    if line is None:
+        line = str(len(text.rstrip().splitlines()) or 1)
+        return f"line {line}, the last: {what}; correct the TOML"
+    return f"line {line}, column {column}: {what}; correct the TOML"
+
+
+def _error(source: str, text: str) -> StudyFileError:
+    return StudyFileError(printable(f"{source}: {text}"))

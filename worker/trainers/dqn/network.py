@@ -1,0 +1,132 @@
+"""S Q-networks of one shape, stored and evaluated as one.
+
+All parameters of an agent are one row of one tensor, `flat [S, P]`, and the layers are views into
+it. Adam, the norm of an agent's gradient and the target update are then one operation each,
+whatever the depth, and an agent is one row to save.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Layer(NamedTuple):
+    """One layer of all S networks, as views into their flat storage."""
+
+    weight: Tensor  # [S, out, in], as torch.nn.Linear has it
+    bias: Tensor  # [S, out, 1]
+
+
+class StackedNetwork:
+    """S multilayer perceptrons with ReLU between the layers."""
+
+    def __init__(
+        self, sizes: Sequence[int], stack: int, device: str | torch.device = "cpu"
+    ) -> None:
+        """Lay out `stack` networks of widths `sizes` (observation, hidden …, actions), all zero."""
+        self.sizes = tuple(sizes)
+        self.stack = stack
+        self._widths = [n for i, o in pairwise(sizes) for n in (o * i, o)]
+        self.flat = torch.zeros(stack, sum(self._widths), device=device)  # [S, P]
+        parts = iter(torch.split(self.flat, self._widths, dim=1))
+        self.layers = [
+            Layer(weight=next(parts).view(stack, o, i), bias=next(parts).unsqueeze(2))
+            for i, o in pairwise(sizes)
+        ]
+        # The same memory for NumPy, where it can be had: [S, in, out] and [S, 1, out].
+        self._on_host = (
+            [(weight.mT.numpy(), bias.mT.numpy()) for weight, bias in self.layers]
+            if self.flat.device.type == "cpu"
+            else None
+        )
+
+    def __call__(self, observations: Tensor) -> Tensor:
+        """Return the action values [S, B, A] of `observations` [S, B, O].
+
+        `worker.trainers.dqn.backprop` has the pass to learn from.
+        """
+        hidden = observations
+        for weight, bias in self.layers[:-1]:
+            hidden = torch.baddbmm(bias.mT, hidden, weight.mT).relu_()  # [S, B, H]
+        weight, bias = self.layers[-1]
+        return torch.baddbmm(bias.mT, hidden, weight.mT)  # [S, B, A]
+
+    def greedy(self, observations: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Return the actions [S, B] of highest value for `observations` [S, B, O].
+
+        On a CPU this is NumPy's work, as the environments' steps are. PyTorch's and NumPy's code in
+        turns drive each other out of the instruction cache, and both take twice as long.
+        """
+        hidden = np.asarray(observations, np.float32)
+        actions: NDArray[np.int64]
+        if self._on_host is None:
+            inputs = torch.from_numpy(hidden).to(self.flat.device)
+            actions = self(inputs).argmax(2).cpu().numpy()
+            return actions
+        *inner, (weight, bias) = self._on_host
+        with np.errstate(over="ignore", invalid="ignore"):  # a training that diverges finds out
+            for w, b in inner:
+                hidden = hidden @ w  # [S, B, H]
+                hidden += b
+                np.maximum(hidden, 0.0, out=hidden)
+            actions = (hidden @ weight + bias).argmax(2)
+        return actions
+
+    def initialize(self, generators: Sequence[np.random.Generator]) -> None:
+        """Draw the parameters of agent i from `generators[i]`.
+
+        U(-1/√fan_in, 1/√fan_in) for weights and biases: torch.nn.Linear's own
+        (https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html).
+        """
+        fan_in = [i for i, _ in pairwise(self.sizes) for _ in ("weight", "bias")]
+        bound = np.repeat([1.0 / math.sqrt(n) for n in fan_in], self._widths)  # [P]
+        for row, rng in zip(self.flat, generators, strict=True):
+            row.copy_(torch.from_numpy(rng.uniform(-bound, bound)))
+
+    def named_arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return copies by name: `q.0.weight` [S, out, in], `q.0.bias` [S, out], `q.1.weight` …."""
+        arrays = {}
+        for n, (weight, bias) in enumerate(self.layers):
+            arrays[f"q.{n}.weight"] = weight.cpu().numpy().copy()
+            arrays[f"q.{n}.bias"] = bias.squeeze(2).cpu().numpy().copy()
+        return arrays
+
+
+def load_network(
+    arrays: Mapping[str, NDArray[np.float32]], device: str | torch.device = "cpu"
+) -> StackedNetwork:
+    """Rebuild a network from `named_arrays`, whole or sliced.
+
+    The arrays of one agent (`array[i]`, without the leading S) make a stack of one.
+
+    Raises:
+        ValueError: the arrays are not those of one network.
+    """
+    depth = len(arrays) // 2
+    names = {f"q.{n}.{part}" for n in range(depth) for part in ("weight", "bias")}
+    if not depth or set(arrays) != names:
+        raise ValueError(f"not the arrays of a Q-network: {', '.join(sorted(arrays)) or 'none'}")
+    layers = [
+        (np.asarray(arrays[f"q.{n}.weight"]), np.asarray(arrays[f"q.{n}.bias"]))
+        for n in range(depth)
+    ]
+    if layers[0][0].ndim == 2:
+        layers = [(weight[None], bias[None]) for weight, bias in layers]
+    shapes = [(*weight.shape, *bias.shape) for weight, bias in layers]
+    stack, *sizes = layers[0][0].shape[::2]
+    sizes += [width for weight, _ in layers for width in weight.shape[1:2]]
+    if shapes != [(stack, o, i, stack, o) for i, o in pairwise(sizes)]:
+        raise ValueError(f"layers of these shapes do not fit each other: {shapes}")
+    network = StackedNetwork(sizes, stack, device)
+    for (weight, bias), (w, b) in zip(network.layers, layers, strict=True):
+        weight.copy_(torch.from_numpy(w))
+        bias.copy_(torch.from_numpy(b).unsqueeze(2))
+    return network

@@ -1,0 +1,74 @@
+"""Where every random number of a training comes from.
+
+A stream is named by (agent seed, segment, purpose), and is made anew at the segment's start. So no
+generator needs saving, and no draw for one purpose shifts the draws for another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.trainers.dqn.params import Params
+
+# Words for the replay memory are drawn for about this many updates at a time.
+_UPDATES_PER_DRAW = 64
+
+
+class Purpose(IntEnum):
+    """What a stream is for. The numbers are part of every result: add, never renumber."""
+
+    NETWORK = 0
+    ENVIRONMENT = 1
+    EXPLORATION = 2
+    REPLAY = 3
+    EVALUATION = 4
+    SCORE = 5
+
+
+def stream(seed: int, segment: int, purpose: Purpose) -> np.random.SeedSequence:
+    """Return the stream of one agent (`seed` ≥ 0, any size) in one segment (from 0)."""
+    return np.random.SeedSequence(seed, spawn_key=(segment, purpose))
+
+
+def env_seeds(source: np.random.SeedSequence, count: int) -> list[int]:
+    """Return `count` seeds for `Env.reset`, of 32 bits because some environments take no more."""
+    return [int(word) for word in source.generate_state(count)]
+
+
+def exploration(
+    streams: Sequence[np.random.SeedSequence],
+    params: Params,
+    *,
+    actions: int,
+    steps: range,
+    train_steps: int,
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Draw for all of `steps` which actions are random, and the random actions: both [T, S]."""
+    epsilon = np.array([params.epsilon(step, train_steps) for step in steps])  # [T]
+    epsilon[: max(0, params.learning_starts - steps.start)] = 1.0
+    explore = np.empty((len(steps), len(streams)), np.bool_)
+    random_actions = np.empty((len(steps), len(streams)), np.int64)
+    for i, source in enumerate(streams):
+        rng = np.random.default_rng(source)
+        explore[:, i] = rng.random(len(steps)) < epsilon
+        random_actions[:, i] = rng.integers(actions, size=len(steps))
+    return explore, random_actions
+
+
+def replay_words(
+    streams: Sequence[np.random.SeedSequence], params: Params
+) -> Iterator[NDArray[np.uint32]]:
+    """Draw without end the words [G, S, B] that sample one round of updates after the other.
+
+    In blocks of rounds, so that the loop over agents is not run in every round.
+    """
+    updates, size = params.updates_per_round, params.batch_size
+    rounds = max(1, _UPDATES_PER_DRAW // updates)
+    generators = [np.random.default_rng(source) for source in streams]
+    while True:
+        blocks = [rng.integers(0, 2**32, (rounds, updates, size), np.uint32) for rng in generators]
+        yield from np.stack(blocks, axis=2)  # [R, G, S, B]
