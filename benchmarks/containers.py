@@ -116,7 +116,7 @@ def memory(study: Path) -> dict[str, list[float]]:
         Path(folder).chmod(0o755)
         with up(2, str(path)):
             # Two evaluations: by then it has trained, and allocated what it will.
-            wait_for("SELECT 1 FROM fleet.curves HAVING count(*) >= 2")
+            wait_for("SELECT 1 FROM fleet.metrics WHERE name = 'return' HAVING count(*) >= 2")
             host = wait_for("SELECT host FROM fleet.workers WHERE trial_number IS NOT NULL LIMIT 1")
             both = compose("ps", "--quiet", "worker", study=str(path)).split()
             measures: tuple[Callable[[str], float], ...] = (accounted, resident)

@@ -15,8 +15,8 @@ from trialfleet.artifacts import blobs
 from trialfleet.artifacts.blobs import Stored, open_store
 from trialfleet.errors import BlobDamagedError
 from trialfleet.search import space
-from trialfleet.store import curves
-from trialfleet.store.curves import Curve
+from trialfleet.store import metrics
+from trialfleet.store.metrics import Curve
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 
@@ -56,7 +56,7 @@ def conclude(database: Database, study: Study) -> dict[str, Any] | None:
     """
     trials = database.optuna_study(study.final_name).get_trials(deepcopy=False)
     assert study.final_id is not None
-    agent_curves = curves.read(database, study.final_id)
+    agent_curves = metrics.read(database, study.final_id, "return")
     rows: list[tuple[dict[str, Any], list[Agent]]] = []
     for finalist in search_finalists(database, study):
         own = [trial for trial in trials if trial.user_attrs["finalist"] == finalist.rank]

@@ -6,7 +6,8 @@ import optuna
 import structlog
 
 from trialfleet.postgres.driver import is_outage
-from trialfleet.store import curves
+from trialfleet.store import metrics
+from trialfleet.store.metrics import Metric
 from trialfleet.store.storage import Database, note_report, report
 from worker.trainers.dqn.train import Evaluation
 
@@ -32,15 +33,17 @@ class Reports:
 
     def flush(self) -> None:
         """Write what waits, oldest first. Repeating it after a lost reply changes nothing."""
-        while self._waiting:
-            evaluation = self._waiting[0]
-            means, step = evaluation.returns.mean(axis=1), evaluation.step  # [S]
-            value = float(means.mean())
-            with self._database.transaction(self._fence) as connection:
-                report(connection, self._database, self._trial, value, step)
-                curves.write(connection, self._trial._trial_id, step, means.tolist())
-            note_report(self._trial, value, step)
-            self._waiting.pop(0)
+        if not self._waiting:
+            return
+        means = {each.step: each.returns.mean(axis=1) for each in self._waiting}  # [S] each
+        with self._database.transaction(self._fence) as connection:
+            for step, values in means.items():
+                report(connection, self._database, self._trial, float(values.mean()), step)
+            rows = [Metric(step=step, name="return", values=v) for step, v in means.items()]
+            metrics.write(connection, self._trial._trial_id, rows)
+        for step, values in means.items():
+            note_report(self._trial, float(values.mean()), step)
+        self._waiting.clear()
 
     def try_to_flush(self) -> bool:
         """Whether everything is written; an outage is no error here."""

@@ -158,7 +158,8 @@ def test_replay_repeats_a_pruned_trial_up_to_where_it_was_pruned(tiny: Finished)
     "altered",
     [
         # The last bit of one agent's mean at one evaluation; one agent's score.
-        "UPDATE fleet.curves SET returns[2] = returns[2] * (1 + 2.3e-16::float8) WHERE step = 16",
+        "UPDATE fleet.metrics SET values[2] = values[2] * (1 + 2.3e-16::float8)"
+        " WHERE step = 16 AND name = 'return'",
         "UPDATE public.trial_user_attributes SET value_json = '[1.0, 2.0]' WHERE key = 'scores'",
     ],
 )

@@ -178,7 +178,10 @@ class Fleet:
 
     def curve(self, trial_id: int) -> list[int]:
         """The steps at which a trial's learning curve has a point."""
-        query = "SELECT step FROM fleet.curves WHERE trial_id = :trial_id ORDER BY step"
+        query = """
+            SELECT step FROM fleet.metrics WHERE trial_id = :trial_id AND name = 'return'
+            ORDER BY step
+        """
         return [row.step for row in self.rows(query, trial_id=trial_id)]
 
     def note_reports(self) -> None:
@@ -189,8 +192,8 @@ class Fleet:
             "INSERT INTO public.reported "
             "VALUES (current_setting('fleet.fence')\\:\\:bigint, NEW.step); "
             "RETURN NEW; END $$",
-            "CREATE TRIGGER note_report BEFORE INSERT ON fleet.curves "
-            "FOR EACH ROW EXECUTE FUNCTION note_report()",
+            "CREATE TRIGGER note_report BEFORE INSERT ON fleet.metrics "
+            "FOR EACH ROW WHEN (NEW.name = 'return') EXECUTE FUNCTION note_report()",
         ):
             self.execute(statement)
 
@@ -225,7 +228,7 @@ class Fleet:
             "public.trial_intermediate_values",
             "public.trial_user_attributes",
             "public.trial_system_attributes",
-            "fleet.curves",
+            "fleet.metrics",
             "fleet.checkpoints",
         )
         return {

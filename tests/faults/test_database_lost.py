@@ -20,7 +20,7 @@ from trialfleet.store import leases
 CLAIM = "INSERT INTO fleet.attempts"
 EXTEND = "UPDATE fleet.attempts SET expires_at"
 REPORT = "INSERT INTO trial_intermediate_values"
-CURVE = "INSERT INTO fleet.curves"
+CURVE = "INSERT INTO fleet.metrics"
 POINT = "INSERT INTO fleet.checkpoints"
 FINISH = "SET state = 'COMPLETE'"
 

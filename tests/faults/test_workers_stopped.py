@@ -151,7 +151,7 @@ def _held(fleet: Fleet, proxy: Proxy, url: URL, statement: str) -> tuple[Trap, P
     return trap, zombie
 
 
-@pytest.mark.parametrize("statement", [REPORT, "INSERT INTO fleet.curves", FINISH])
+@pytest.mark.parametrize("statement", [REPORT, "INSERT INTO fleet.metrics", FINISH])
 def test_03_a_zombies_write_on_its_way_is_refused(
     fleet: Fleet, proxy: Proxy, proxy_url: URL, statement: str
 ) -> None:

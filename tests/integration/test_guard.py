@@ -15,7 +15,7 @@ from tests.support.studies import create, expire, finish, states, take
 from trialfleet.errors import LeaseLostError
 from trialfleet.postgres.database import wait_until
 from trialfleet.postgres.driver import lease_was_lost
-from trialfleet.store import curves, leases
+from trialfleet.store import leases, metrics
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
@@ -32,7 +32,7 @@ ROWS = {
     "intermediate_value_type) VALUES (:trial_id, 1, 1, 'FINITE')",
     "public.trial_user_attributes": "(trial_id, key, value_json) VALUES (:trial_id, 'x', '1')",
     "public.trial_system_attributes": "(trial_id, key, value_json) VALUES (:trial_id, 'x', '1')",
-    "fleet.curves": "(trial_id, step, returns) VALUES (:trial_id, 1, '{1}')",
+    "fleet.metrics": "(trial_id, name, step, values) VALUES (:trial_id, 'x', 1, '{1}')",
     "fleet.checkpoints": "(trial_id, step, artifact, sha256, size) "
     "VALUES (:trial_id, 1, 'x', 'x', 1)",
 }
@@ -44,7 +44,7 @@ CHANGES = {
     "public.trial_intermediate_values": "SET intermediate_value = 2",
     "public.trial_user_attributes": "SET value_json = '2'",
     "public.trial_system_attributes": "SET value_json = '2'",
-    "fleet.curves": "SET returns = '{2}'",
+    "fleet.metrics": "SET values = '{2}'",
     "fleet.checkpoints": "SET step = 2",
 }
 
@@ -217,8 +217,8 @@ def test_the_fence_ends_with_its_transaction(database: Database) -> None:
         with connection.begin():
             assert not connection.scalar(text("SELECT current_setting('fleet.fence', true)"))
     # Nor does a cleared one linger on the pooled connection that has carried it.
-    write(database, put("fleet.curves"), claim, fence=claim.fence)
-    assert refusal(database, change("fleet.curves"), claim, fence=None) == "FL001"
+    write(database, put("fleet.metrics"), claim, fence=claim.fence)
+    assert refusal(database, change("fleet.metrics"), claim, fence=None) == "FL001"
 
 
 def blocked_by(database: Database, connection: Connection) -> Callable[[], bool]:
@@ -257,7 +257,7 @@ def test_a_write_that_began_before_the_loss_is_refused_after_it(open_database: O
         expire(reaper)
         assert len(leases.reap(reaper, "trivial")) == 1
         with pytest.raises(DBAPIError) as refused:
-            connection.execute(text(put("fleet.curves")), {"trial_id": claim.trial_id})
+            connection.execute(text(put("fleet.metrics")), {"trial_id": claim.trial_id})
         assert lease_was_lost(refused.value)
 
 
@@ -292,12 +292,12 @@ def test_a_write_waits_for_the_loss_under_way_and_is_refused(open_database: Open
             fenced(connection, claim)
             connection.execute(leases.SET_WAITING, {"trial_id": claim.trial_id})
             connection.execute(leases.END_ATTEMPT, {"fence": claim.fence, "outcome": "lost"})
-            late = pool.submit(write, worker, put("fleet.curves"), claim, fence=claim.fence)
+            late = pool.submit(write, worker, put("fleet.metrics"), claim, fence=claim.fence)
             assert wait_until(blocked_by(observer, connection), 10, pause=0.01)
         with pytest.raises(DBAPIError) as refused:
             late.result(10)
     assert lease_was_lost(refused.value)
-    assert curves.read(observer, study.search_id) == {}
+    assert metrics.read(observer, study.search_id, "x") == {}
 
 
 def test_a_finish_waits_for_the_loss_under_way_and_is_refused(open_database: Open) -> None:

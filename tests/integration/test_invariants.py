@@ -64,7 +64,7 @@ DAMAGES = {
         "E: trial 0 is COMPLETE with values",
     ),
     "a_report_without_its_curve": (
-        f"DELETE FROM fleet.curves WHERE trial_id = {TRIAL_0}",
+        f"DELETE FROM fleet.metrics WHERE trial_id = {TRIAL_0}",
         "B: trial 0 reported at",
     ),
     "no_model": (

@@ -23,8 +23,9 @@ from tests.support.studies import (
 from trialfleet.errors import LeaseLostError
 from trialfleet.postgres.driver import lease_was_lost
 from trialfleet.search import space
-from trialfleet.store import curves, leases
+from trialfleet.store import leases, metrics
 from trialfleet.store.leases import Lost
+from trialfleet.store.metrics import Metric
 from trialfleet.store.storage import Database
 
 Open = Callable[[], Database]
@@ -143,7 +144,7 @@ def test_a_reclaimed_trial_keeps_its_parameters_and_starts_clean(database: Datab
     storage.set_trial_system_attr(claim.trial_id, "completed_by_hand", 1)
     with database.transaction(claim.fence) as connection:
         connection.execute(
-            text("INSERT INTO fleet.curves VALUES (:trial_id, 16, '{4, 6}')"),
+            text("INSERT INTO fleet.metrics VALUES (:trial_id, 'return', 16, '{4, 6}')"),
             {"trial_id": claim.trial_id},
         )
     leases.release(database, claim)
@@ -155,7 +156,7 @@ def test_a_reclaimed_trial_keeps_its_parameters_and_starts_clean(database: Datab
     assert frozen.system_attrs == {"completed_by_hand": 1}
     assert set(frozen.params) == {"learning_rate", "gamma"}
     with database.transaction() as connection:
-        assert connection.scalar(text("SELECT count(*) FROM fleet.curves")) == 0
+        assert connection.scalar(text("SELECT count(*) FROM fleet.metrics")) == 0
     storage = database.optuna_storage(again.fence)
     resumed = database.optuna_trial(
         database.optuna_study(study.name, storage=storage), again.trial_id
@@ -173,7 +174,8 @@ def test_a_reclaimed_trial_keeps_what_it_reported_up_to_its_checkpoint(database:
     for step in (16, 32, 48):
         trial.report(float(step), step)
         with database.transaction(claim.fence) as connection:
-            curves.write(connection, claim.trial_id, step, [1.0, 2.0])
+            point = Metric(step=step, name="return", values=[1.0, 2.0])
+            metrics.write(connection, claim.trial_id, [point])
     storage.set_trial_system_attr(claim.trial_id, "completed_rung_0", 5.0)
     with database.transaction(claim.fence) as connection:
         connection.execute(
@@ -186,7 +188,8 @@ def test_a_reclaimed_trial_keeps_what_it_reported_up_to_its_checkpoint(database:
 
     def reported() -> tuple[list[int], list[int], set[str]]:
         frozen = database.optuna_study(study.name).get_trials()[0]
-        drawn = [step for step, _ in curves.read(database, study.search_id).get(0, [])]
+        curves = metrics.read(database, study.search_id, "return")
+        drawn = [step for step, _ in curves.get(0, [])]
         return sorted(frozen.intermediate_values), drawn, set(frozen.system_attrs)
 
     expire(database)

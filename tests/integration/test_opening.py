@@ -11,8 +11,9 @@ from sqlalchemy import text
 from tests.support.studies import create, take
 from trialfleet.postgres.driver import lease_was_lost
 from trialfleet.search import space
-from trialfleet.store import curves, leases
+from trialfleet.store import leases, metrics
 from trialfleet.store.leases import Claim
+from trialfleet.store.metrics import Metric
 from trialfleet.store.storage import Database, Storage, note_report, report
 from trialfleet.store.studies import Study
 
@@ -86,15 +87,18 @@ def test_a_trial_lost_while_it_was_opened_gets_no_parameters(
     assert stored(other, claim) == 0
 
 
-def test_a_report_and_its_curve_are_written_both_or_not_at_all(database: Database) -> None:
+def test_a_report_and_its_metrics_are_written_both_or_not_at_all(database: Database) -> None:
     study = create(database, train_steps=32)
     claim = take(database)
     trial = opened(database, study, claim)
 
+    def point(step: int) -> Metric:
+        return Metric(step=step, name="return", values=[6.0, 8.0])
+
     def write(step: int, *, fail: bool) -> None:
         with database.transaction(claim.fence) as connection:
             report(connection, database, trial, 7.0, step)
-            curves.write(connection, claim.trial_id, step, [6.0, 8.0])
+            metrics.write(connection, claim.trial_id, [point(step)])
             if fail:
                 raise ConnectionResetError
 
@@ -105,4 +109,4 @@ def test_a_report_and_its_curve_are_written_both_or_not_at_all(database: Databas
         write(32, fail=True)
     frozen = database.optuna_study(study.name).trials[0]
     assert frozen.intermediate_values == {16: 7.0}
-    assert curves.read(database, study.search_id) == {0: [(16, [6.0, 8.0])]}
+    assert metrics.read(database, study.search_id, "return") == {0: [(16, [6.0, 8.0])]}

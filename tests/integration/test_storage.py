@@ -151,7 +151,7 @@ def test_the_tables_are_those_the_migrations_make(database_url: URL) -> None:
         "studies.search_id -> studies.study_id",
         "studies.final_id -> studies.study_id",
         "attempts.trial_id -> trials.trial_id",
-        "curves.trial_id -> trials.trial_id",
+        "metrics.trial_id -> trials.trial_id",
         "checkpoints.trial_id -> trials.trial_id",
         "leaders.study -> fleet.studies.name",
     }
@@ -183,7 +183,7 @@ def test_a_study_deleted_in_optuna_takes_our_rows_along(database: Database) -> N
     leases.release(database, running)
     delete()
     with database.transaction() as connection:
-        for table in ("studies", "attempts", "curves"):
+        for table in ("studies", "attempts", "metrics"):
             assert connection.scalar(text(f"SELECT count(*) FROM fleet.{table}")) == 0
 
 

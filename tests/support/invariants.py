@@ -26,8 +26,8 @@ TRIALS = text("""
             FROM public.trial_user_attributes a WHERE a.trial_id = t.trial_id) AS attributes,
            ARRAY(SELECT i.step FROM public.trial_intermediate_values i
                  WHERE i.trial_id = t.trial_id ORDER BY i.step) AS reported,
-           ARRAY(SELECT c.step FROM fleet.curves c
-                 WHERE c.trial_id = t.trial_id ORDER BY c.step) AS drawn,
+           ARRAY(SELECT m.step FROM fleet.metrics m
+                 WHERE m.trial_id = t.trial_id AND m.name = 'return' ORDER BY m.step) AS drawn,
            ARRAY(SELECT coalesce(a.outcome, 'open') FROM fleet.attempts a
                  WHERE a.trial_id = t.trial_id ORDER BY a.fence) AS attempts
     FROM public.trials t WHERE t.study_id = :study_id ORDER BY t.number, t.trial_id

@@ -17,8 +17,9 @@ from trialfleet.artifacts import blobs
 from trialfleet.artifacts.blobs import open_store
 from trialfleet.search import space
 from trialfleet.seeds import search_seeds
-from trialfleet.store import curves, leases
+from trialfleet.store import leases, metrics
 from trialfleet.store.leases import Claim
+from trialfleet.store.metrics import Metric
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.study.file import parse
@@ -171,7 +172,8 @@ def train_by_hand(
     for step in sorted(points):
         trial.report(float(np.mean(points[step])), step)
         with database.transaction(claim.fence) as connection:
-            curves.write(connection, claim.trial_id, step, points[step])
+            point = Metric(step=step, name="return", values=points[step])
+            metrics.write(connection, claim.trial_id, [point])
     attributes: dict[str, Any] = {
         "scores": list(scores),
         "seeds": seeds,

@@ -37,7 +37,7 @@ STATEMENTS = {
     "fake the revision": "UPDATE fleet.alembic_version SET version_num = '9999'",
     "fake Optuna's revision": "UPDATE public.version_info SET schema_version = 1",
     "disarm the guard": "ALTER TABLE public.trials DISABLE TRIGGER fleet_guard",
-    "empty a table": "TRUNCATE fleet.curves",
+    "empty a table": "TRUNCATE fleet.metrics",
     "make a table": "CREATE TABLE public.mine (x int)",
     "make a table of ours": "CREATE TABLE fleet.mine (x int)",
     "make a temporary table": "CREATE TEMP TABLE mine (x int)",

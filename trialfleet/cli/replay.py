@@ -11,7 +11,7 @@ from rich.console import Console
 from trialfleet.cli.show.model import load_model
 from trialfleet.errors import UsageError
 from trialfleet.search import space
-from trialfleet.store import curves, studies
+from trialfleet.store import metrics, studies
 from trialfleet.store.storage import Database
 from worker.attempt import Configuration
 from worker.envs import inspect_env
@@ -64,7 +64,7 @@ def replay_trial(
     trial = trials[number]
     if "scores" not in trial.user_attrs:
         raise UsageError(f"trial {number} of {optuna_name!r} is {trial.state.name}: no result")
-    stored = dict(curves.read(database, study_id).get(number, []))
+    stored = dict(metrics.read(database, study_id, "return").get(number, []))
     _say_if_built_differently(trial, console)
     configuration = Configuration(
         knobs=space.decode(trial.params, study.spec.agent),

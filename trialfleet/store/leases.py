@@ -95,7 +95,7 @@ FORGET_REPORTS = (
         DELETE FROM public.trial_intermediate_values
         WHERE trial_id = :trial_id AND step > :step
     """),
-    text("DELETE FROM fleet.curves WHERE trial_id = :trial_id AND step > :step"),
+    text("DELETE FROM fleet.metrics WHERE trial_id = :trial_id AND step > :step"),
     text(r"""
         DELETE FROM public.trial_system_attributes
         WHERE trial_id = :trial_id AND key LIKE 'completed\_rung\_%' AND :step = 0

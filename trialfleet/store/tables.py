@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 SCHEMA = "fleet"
 # The migration that this code needs; a test holds it to the newest one.
-REVISION = "0001"
+REVISION = "0002"
 
 metadata = MetaData(schema=SCHEMA)
 
@@ -80,13 +80,14 @@ attempts = Table(
     Index("attempts_trial", "trial_id"),
 )
 
-# The learning curves: mean return of each agent at each evaluation.
-curves = Table(
-    "curves",
+# What trials measured: a row is one metric at one step, a value of each agent.
+metrics = Table(
+    "metrics",
     metadata,
-    Column("trial_id", Integer, primary_key=True),
-    Column("step", BigInteger, primary_key=True, autoincrement=False),
-    Column("returns", ARRAY(Double), nullable=False),  # [S]
+    Column("trial_id", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, primary_key=True),
+    Column("step", BigInteger, primary_key=True, autoincrement=False),  # of each agent
+    Column("values", ARRAY(Double), nullable=False),  # [S]; NaN where an agent has none
 )
 
 # Where an interrupted trial goes on. One row per trial: the newest checkpoint that is safe.
