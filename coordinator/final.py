@@ -15,8 +15,9 @@ from sqlalchemy import text
 
 from coordinator.create import create_final
 from trialfleet.seeds import fresh_seeds
-from trialfleet.store.storage import Database, insert_waiting_trials
+from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from trialfleet.store.trials.optuna_rows import insert_waiting_trials
 
 LOCK = text("SELECT stage FROM fleet.studies WHERE name = :name FOR UPDATE")
 BEGIN = text("""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -22,23 +21,11 @@ from trialfleet.settings import Settings
 from trialfleet.store import checkpoints, leases, studies
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from trialfleet.store.trials import reading
+from trialfleet.store.trials.reading import Counts
 
 log = structlog.get_logger()
 
-COUNT = text("""
-    SELECT count(*) FILTER (WHERE state = 'COMPLETE') AS complete,
-           count(*) FILTER (WHERE state = 'PRUNED') AS pruned,
-           count(*) FILTER (WHERE state = 'FAIL') AS failed,
-           count(*) FILTER (WHERE state = 'RUNNING') AS running,
-           count(*) FILTER (WHERE state = 'WAITING') AS waiting
-    FROM public.trials WHERE study_id = :study_id
-""")
-LAST_REASONS = text("""
-    SELECT t.number, a.value_json
-    FROM public.trials t LEFT JOIN public.trial_user_attributes a
-      ON a.trial_id = t.trial_id AND a.key = 'reason'
-    WHERE t.study_id = :study_id AND t.state = 'FAIL' ORDER BY t.number DESC LIMIT 3
-""")
 # Only an unfinished study ends, so a second coordinator's ending changes nothing.
 END = text("""
     UPDATE fleet.studies
@@ -47,32 +34,10 @@ END = text("""
 """)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """How many trials of one Optuna study are in each state."""
-
-    complete: int
-    pruned: int
-    failed: int
-    running: int
-    waiting: int
-
-    @property
-    def counted(self) -> int:
-        """Trials that count towards the budget."""
-        return self.complete + self.pruned
-
-    @property
-    def pending(self) -> int:
-        """Trials that have not ended."""
-        return self.running + self.waiting
-
-
 def count(database: Database, study_id: int) -> Counts:
     """The states of one Optuna study's trials, now."""
     with database.transaction() as connection:
-        row = connection.execute(COUNT, {"study_id": study_id}).one()
-    return Counts(**row._mapping)
+        return reading.count(connection, study_id)
 
 
 def watch(
@@ -187,8 +152,5 @@ def _fail(database: Database, study: Study, reason: str) -> None:
 
 def _last_reasons(database: Database, study_id: int) -> str:
     with database.transaction() as connection:
-        rows = connection.execute(LAST_REASONS, {"study_id": study_id}).all()
-    return "; ".join(
-        f"trial {row.number}: {json.loads(row.value_json) if row.value_json else 'no reason'}"
-        for row in rows
-    )
+        rows = reading.last_reasons(connection, study_id)
+    return "; ".join(f"trial {number}: {reason or 'no reason'}" for number, reason in rows)

@@ -43,6 +43,10 @@ class StudyNotFoundError(FleetError):
     exit_code = 2
 
 
+class StudyDeletedError(StudyNotFoundError):
+    """Create it again with `trialfleet run` or `trialfleet coordinate`, if that was a mistake."""
+
+
 class VersionMismatchError(FleetError):
     """Install the version that created the study on this worker, or start a study with this one."""
 

@@ -23,8 +23,9 @@ from trialfleet.search.pruners import make_pruner
 from trialfleet.search.samplers import make_sampler
 from trialfleet.settings import Settings
 from trialfleet.store.leases import Claim
-from trialfleet.store.storage import Database, Storage, link_artifact
+from trialfleet.store.storage import Database, Storage
 from trialfleet.store.studies import Study
+from trialfleet.store.trials.optuna_rows import link_artifact
 from worker.reports import Reports
 from worker.resume import Snapshots
 from worker.stop import StopRequested

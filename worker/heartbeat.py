@@ -6,25 +6,14 @@ import threading
 import time
 
 import structlog
-from sqlalchemy import text
 
 from trialfleet.errors import LeaseLostError
 from trialfleet.postgres.driver import is_down, is_outage
-from trialfleet.store import leases
+from trialfleet.store import leases, workers
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database
 
 log = structlog.get_logger()
-
-SAY_ALIVE = text("""
-    INSERT INTO fleet.workers
-        (worker, study, host, pid, version, trial_number, step, steps_per_second)
-    VALUES (:worker, :study, :host, :pid, :version, :trial_number, :step, :steps_per_second)
-    ON CONFLICT (worker) DO UPDATE SET
-        trial_number = excluded.trial_number, step = excluded.step,
-        steps_per_second = excluded.steps_per_second, seen_at = now()
-""")
-SAY_GOODBYE = text("UPDATE fleet.workers SET ended_at = now() WHERE worker = :worker")
 
 # Seconds between two beats at most: what a person who watches would call live.
 _LONGEST_BEAT = 2.0
@@ -126,18 +115,16 @@ class Heartbeat(threading.Thread):
                 self._lost = not extended
                 self._deadline = started + self._lease_seconds
         with self._database.transaction() as connection:
-            connection.execute(
-                SAY_ALIVE,
-                {
-                    **self._identity,
-                    "trial_number": claim.number if claim else None,
-                    "step": self._step if claim else None,
-                    "steps_per_second": self._pace() if claim else None,
-                },
+            workers.say_alive(
+                connection,
+                self._identity,
+                trial_number=claim.number if claim else None,
+                step=self._step if claim else None,
+                steps_per_second=self._pace() if claim else None,
             )
         self.crowded = self._database.nearly_full()
         if self.crowded:
-            self._database.rest()
+            self._database.close_idle()
 
     def _pace(self) -> float | None:
         """Agent-steps per second of this attempt."""
@@ -150,6 +137,6 @@ class Heartbeat(threading.Thread):
         self.join(timeout=1.0)
         try:
             with self._database.transaction() as connection:
-                connection.execute(SAY_GOODBYE, {"worker": self._identity["worker"]})
+                workers.say_goodbye(connection, str(self._identity["worker"]))
         except Exception as exc:
             log.debug("goodbye unheard", error=(str(exc).splitlines() or [""])[0])

@@ -154,7 +154,7 @@ class Worker:
     def _make_room(self) -> None:
         """Pause, and leave our connection to others meanwhile if there are too few of them."""
         if self._heartbeat.crowded:
-            self._database.rest()
+            self._database.close_idle()
         self._stop.wait(self._settings.poll_seconds)
 
     def _claim(self) -> Claim | None:

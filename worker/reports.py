@@ -8,7 +8,8 @@ import structlog
 from trialfleet.postgres.driver import is_outage
 from trialfleet.store import metrics
 from trialfleet.store.metrics import Metric
-from trialfleet.store.storage import Database, note_report, report
+from trialfleet.store.storage import Database
+from trialfleet.store.trials.optuna_rows import note_report, report
 from worker.trainers.dqn.train import Evaluation
 
 log = structlog.get_logger()

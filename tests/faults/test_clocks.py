@@ -71,7 +71,7 @@ def test_14_a_zone_with_summer_time(fleet: Fleet) -> None:
     # The server's default, the session's by libpq's variable, and the machine's own.
     [name] = fleet.rows("SELECT current_database() AS name")
     fleet.execute(f"ALTER DATABASE {name.name} SET timezone = '{ZONE}'")
-    fleet.database.rest()
+    fleet.database.close_idle()
     assert fleet.rows("SELECT current_setting('timezone') AS zone")[0].zone == ZONE
     fleet.create(trials=2)
     there = fleet.worker(steer="slow", PGTZ=ZONE, TZ=ZONE)

@@ -19,6 +19,7 @@ from trialfleet.store import leases, metrics
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from trialfleet.store.trials import life
 
 Open = Callable[[], Database]
 
@@ -287,11 +288,10 @@ def test_a_write_waits_for_the_loss_under_way_and_is_refused(open_database: Open
     with ThreadPoolExecutor(1) as pool:
         with held_open(reaper) as connection:
             # What a reaper holds just before it commits.
-            connection.execute(leases.LOCK_TRIAL, {"trial_id": claim.trial_id})
+            life.lock(connection, claim.trial_id)
             connection.execute(leases.LOCK_ATTEMPT, {"fence": claim.fence})
-            fenced(connection, claim)
-            connection.execute(leases.SET_WAITING, {"trial_id": claim.trial_id})
             connection.execute(leases.END_ATTEMPT, {"fence": claim.fence, "outcome": "lost"})
+            life.set_waiting(connection, claim.trial_id)
             late = pool.submit(write, worker, put("fleet.metrics"), claim, fence=claim.fence)
             assert wait_until(blocked_by(observer, connection), 10, pause=0.01)
         with pytest.raises(DBAPIError) as refused:
@@ -306,11 +306,10 @@ def test_a_finish_waits_for_the_loss_under_way_and_is_refused(open_database: Ope
     claim = take(worker)
     with ThreadPoolExecutor(1) as pool:
         with held_open(reaper) as connection:
-            connection.execute(leases.LOCK_TRIAL, {"trial_id": claim.trial_id})
+            life.lock(connection, claim.trial_id)
             connection.execute(leases.LOCK_ATTEMPT, {"fence": claim.fence})
-            fenced(connection, claim)
-            connection.execute(leases.SET_WAITING, {"trial_id": claim.trial_id})
             connection.execute(leases.END_ATTEMPT, {"fence": claim.fence, "outcome": "lost"})
+            life.set_waiting(connection, claim.trial_id)
             late = pool.submit(finish, worker, claim)
             assert wait_until(blocked_by(observer, connection), 10, pause=0.01)
         with pytest.raises(LeaseLostError):

@@ -14,8 +14,9 @@ from trialfleet.search import space
 from trialfleet.store import leases, metrics
 from trialfleet.store.leases import Claim
 from trialfleet.store.metrics import Metric
-from trialfleet.store.storage import Database, Storage, note_report, report
+from trialfleet.store.storage import Database, Storage
 from trialfleet.store.studies import Study
+from trialfleet.store.trials.optuna_rows import note_report, report
 
 
 def opened(database: Database, study: Study, claim: Claim) -> optuna.Trial:

@@ -28,7 +28,8 @@ from trialfleet.postgres.database import wait_until
 from trialfleet.postgres.driver import lease_was_lost, parse_url
 from trialfleet.store import leases, tables
 from trialfleet.store.schema import wait_for_schema
-from trialfleet.store.storage import Database, insert_waiting_trials
+from trialfleet.store.storage import Database
+from trialfleet.store.trials.optuna_rows import insert_waiting_trials
 
 # Everything that a URL, str.format, a shell or a log could stumble over.
 PASSWORD = "a{b}%c@d:e/f g%7Bh%%i{0}?j#k"

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from coordinator.status import Snapshot, WorkerLine, as_dict
-from coordinator.watch import Counts
+from coordinator.status import Snapshot, as_dict
 from tests.support.studies import trivial_spec
 from trialfleet.cli.show.display import duration, picture, result_report, summary
 from trialfleet.store.studies import Study
+from trialfleet.store.trials.reading import Counts
+from trialfleet.store.workers import LiveWorker
 
 
 def study(**changes: Any) -> Study:
@@ -40,7 +41,7 @@ def counts(**states: int) -> Counts:
     return Counts(**{**zero, **states})
 
 
-def line(name: str, **changes: Any) -> WorkerLine:
+def line(name: str, **changes: Any) -> LiveWorker:
     fields: dict[str, Any] = {
         "name": name,
         "host": "here",
@@ -49,7 +50,7 @@ def line(name: str, **changes: Any) -> WorkerLine:
         "steps_per_second": 1_000.0,
         "silent": 2.0,
     }
-    return WorkerLine(**{**fields, **changes})
+    return LiveWorker(**{**fields, **changes})
 
 
 def shot(**changes: Any) -> Snapshot:

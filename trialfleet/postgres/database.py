@@ -71,7 +71,7 @@ class Postgres:
                 self._pause(random.uniform(0, longest))
                 longest = min(2 * longest, _LONGEST_PAUSE)
 
-    def under(self, fence: int | None) -> Engine:
+    def fenced(self, fence: int | None) -> Engine:
         """This engine, all of whose transactions carry `fence`: the same pool of connections."""
         return self.engine.execution_options(**{FENCE: fence})
 
@@ -83,7 +83,7 @@ class Postgres:
             fence: Of the lease in whose name it writes; the database refuses its writes to any
                 other leased trial.
         """
-        with self.under(fence).begin() as connection:
+        with self.fenced(fence).begin() as connection:
             yield connection
 
     def nearly_full(self) -> bool:
@@ -91,8 +91,8 @@ class Postgres:
         with self.transaction() as connection:
             return bool(connection.scalar(NEARLY_FULL))
 
-    def rest(self) -> None:
-        """Give back the connections that nobody is using; they are opened again when needed."""
+    def close_idle(self) -> None:
+        """Close the connections that nobody is using; they are opened again when needed."""
         self.engine.dispose()
 
     def close(self) -> None:
@@ -108,13 +108,6 @@ def _prepare_transaction(connection: Connection) -> None:
         "SELECT set_config('fleet.fence', %s, true),"
         " set_config('idle_in_transaction_session_timeout', %s, true)",
         ("" if fence is None else str(fence), f"{_LONGEST_SILENCE:g}s"),
-    )
-
-
-def use_fence(connection: Connection, fence: int | None) -> None:
-    """Go on under another fence in this transaction: for who ends the leases of several trials."""
-    connection.exec_driver_sql(
-        "SELECT set_config('fleet.fence', %s, true)", ("" if fence is None else str(fence),)
     )
 
 

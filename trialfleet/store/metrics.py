@@ -22,6 +22,7 @@ READ = text("""
     SELECT t.number, m.step, m.values FROM fleet.metrics m JOIN public.trials t USING (trial_id)
     WHERE t.study_id = :study_id AND m.name = :name ORDER BY t.number, m.step
 """)
+FORGET = text("DELETE FROM fleet.metrics WHERE trial_id = :trial_id AND step > :step")
 
 Curve = list[tuple[int, list[float]]]  # (environment step, value of each agent [S])
 
@@ -52,6 +53,11 @@ def write(connection: Connection, trial_id: int, metrics: Iterable[Metric]) -> N
         "values": ["{" + ",".join(repr(float(v)) for v in row.values) + "}" for row in rows],
     }
     connection.execute(WRITE, values)
+
+
+def forget(connection: Connection, trial_id: int, *, after: int) -> None:
+    """Delete what the trial measured past step `after`."""
+    connection.execute(FORGET, {"trial_id": trial_id, "step": after})
 
 
 def read(database: Database, study_id: int, name: str) -> dict[int, Curve]:

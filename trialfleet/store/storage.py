@@ -1,4 +1,4 @@
-"""Optuna's storage on our connections, and all we know of its internals.
+"""Optuna's storage on our connections.
 
 A storage is bound to one fence: what Optuna writes through it (parameters, reports, attributes)
 obeys the lease as our own writes do. Storages of several leases share what they have read.
@@ -6,22 +6,18 @@ obeys the lease as our own writes do. Storages of several leases share what they
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 
 import optuna
-from optuna.artifacts._upload import ARTIFACTS_ATTR_PREFIX, ArtifactMeta
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
-from optuna.storages._rdb.models import StudyModel, TrialParamModel
+from optuna.storages._rdb.models import TrialParamModel
 from optuna.storages._rdb.storage import _create_scoped_session
-from optuna.trial import FrozenTrial
-from sqlalchemy import Connection, Engine
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy import Engine
+from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
 from trialfleet.errors import SchemaNotReadyError
@@ -35,7 +31,7 @@ class Storage(_CachedStorage):
     _suggested: list[TrialParamModel] | None = None
     _read: set[int] | None = None  # studies
 
-    def under(self, engine: Engine) -> Storage:
+    def on(self, engine: Engine) -> Storage:
         """This storage on another engine; the two share what either has read."""
         # Copied by hand: both classes' own way of copying opens connections and drops the lock.
         backend = RDBStorage.__new__(RDBStorage)
@@ -101,7 +97,7 @@ class Database(Postgres):
             # RDBStorage opens an engine of its own. Where connections are few, workers that each
             # kept one and waited for a second would wait for each other: so we give ours back, its
             # engine keeps none, and its own check, which takes two at once, becomes ours.
-            self.rest()
+            self.close_idle()
             backend = RDBStorage(
                 optuna_url(self.url),
                 engine_kwargs={
@@ -117,8 +113,8 @@ class Database(Postgres):
                     f"Optuna's tables are at revision {found}; this version needs {needed}"
                 )
             backend.scoped_session.remove()
-            self._optuna = Storage(backend).under(self.under(None))
-        return self._optuna if fence is None else self._optuna.under(self.under(fence))
+            self._optuna = Storage(backend).on(self.fenced(None))
+        return self._optuna if fence is None else self._optuna.on(self.fenced(fence))
 
     def optuna_study(
         self,
@@ -152,50 +148,6 @@ class Database(Postgres):
         # The cache knows only trials it has read; the claim was made past it.
         study.get_trials(deepcopy=False)
         return optuna.Trial(study, trial_id)
-
-
-def insert_waiting_trials(
-    connection: Connection, database: Database, study_id: int, templates: list[FrozenTrial]
-) -> None:
-    """Insert WAITING trials as Optuna would, in the caller's transaction: all of them, or none."""
-    storage = database.optuna_storage()._backend
-    with Session(bind=connection, join_transaction_mode="rollback_only") as session:
-        StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
-        for template in templates:
-            storage._get_prepared_new_trial(study_id, template, session)
-            session.flush()  # the next trial's number counts this one
-        session.commit()
-
-
-def report(
-    connection: Connection, database: Database, trial: optuna.Trial, value: float, step: int
-) -> None:
-    """What `trial.report` stores, in the caller's transaction; `note_report` when it is through."""
-    backend = database.optuna_storage()._backend
-    with Session(bind=connection, join_transaction_mode="rollback_only") as session:
-        backend._set_trial_intermediate_value_without_commit(session, trial._trial_id, step, value)
-        session.commit()
-
-
-def note_report(trial: optuna.Trial, value: float, step: int) -> None:
-    """Let the live trial know of a report that was stored: its pruner looks there."""
-    trial._cached_frozen_trial.intermediate_values[step] = value
-
-
-def link_artifact(trial: optuna.Trial, artifact: str, filename: str) -> None:
-    """List an artifact with its trial, as `optuna.artifacts.upload_artifact` does.
-
-    That function would name the artifact itself, and a repeated upload would list it twice.
-    """
-    meta = ArtifactMeta(
-        artifact_id=artifact,
-        filename=filename,
-        mimetype="application/octet-stream",
-        encoding=None,
-    )
-    trial.storage.set_trial_system_attr(
-        trial._trial_id, ARTIFACTS_ATTR_PREFIX + artifact, json.dumps(asdict(meta))
-    )
 
 
 # Optuna announces every study and trial on stderr; our own log does.

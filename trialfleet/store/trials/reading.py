@@ -1,0 +1,116 @@
+"""Questions about the trials of one Optuna study; nothing here writes or locks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+COUNT = text("""
+    SELECT count(*) FILTER (WHERE state = 'COMPLETE') AS complete,
+           count(*) FILTER (WHERE state = 'PRUNED') AS pruned,
+           count(*) FILTER (WHERE state = 'FAIL') AS failed,
+           count(*) FILTER (WHERE state = 'RUNNING') AS running,
+           count(*) FILTER (WHERE state = 'WAITING') AS waiting
+    FROM public.trials WHERE study_id = :study_id
+""")
+BEST = text("""
+    SELECT t.number, v.value FROM public.trials t JOIN public.trial_values v USING (trial_id)
+    WHERE t.study_id = :study_id AND t.state = 'COMPLETE'
+    ORDER BY v.value DESC, t.number LIMIT 1
+""")
+MEAN_SECONDS = text("""
+    SELECT avg(extract(epoch FROM datetime_complete - datetime_start)) FROM public.trials
+    WHERE study_id = :study_id AND state = ANY(CAST(:states AS public.trialstate[]))
+""")
+FINISHED = text("""
+    SELECT t.number, t.state::text AS state, v.value, r.value_json AS reason
+    FROM public.trials t
+    LEFT JOIN public.trial_values v USING (trial_id)
+    LEFT JOIN public.trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'reason'
+    WHERE t.study_id = :study_id AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
+    ORDER BY t.datetime_complete, t.number
+""")
+LAST_FAILED = text("""
+    SELECT t.number, r.value_json AS reason
+    FROM public.trials t
+    LEFT JOIN public.trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'reason'
+    WHERE t.study_id = :study_id AND t.state = 'FAIL' ORDER BY t.number DESC LIMIT :limit
+""")
+STUDY_NAMED = text("SELECT study_id FROM public.studies WHERE study_name = :name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many trials of one Optuna study are in each state."""
+
+    complete: int
+    pruned: int
+    failed: int
+    running: int
+    waiting: int
+
+    @property
+    def counted(self) -> int:
+        """Trials that count towards the budget."""
+        return self.complete + self.pruned
+
+    @property
+    def pending(self) -> int:
+        """Trials that have not ended."""
+        return self.running + self.waiting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """One trial that has ended."""
+
+    number: int
+    state: str
+    value: float | None
+    reason: str | None
+
+
+def count(connection: Connection, study_id: int) -> Counts:
+    """The states of the study's trials."""
+    return Counts(**connection.execute(COUNT, {"study_id": study_id}).one()._mapping)
+
+
+def best(connection: Connection, study_id: int) -> tuple[int, float] | None:
+    """Number and value of the COMPLETE trial with the highest value, the earlier one of two."""
+    row = connection.execute(BEST, {"study_id": study_id}).one_or_none()
+    return (row.number, row.value) if row else None
+
+
+def mean_seconds(connection: Connection, study_id: int, states: Iterable[str]) -> float | None:
+    """How long trials that ended in one of `states` took; None if there are none."""
+    seconds = connection.scalar(MEAN_SECONDS, {"study_id": study_id, "states": list(states)})
+    return None if seconds is None else float(seconds)
+
+
+def finished(connection: Connection, study_id: int) -> list[Finished]:
+    """The trials that have ended, in the order they ended."""
+    return [
+        Finished(**{**row._mapping, "reason": _decoded(row.reason)})
+        for row in connection.execute(FINISHED, {"study_id": study_id})
+    ]
+
+
+def last_reasons(
+    connection: Connection, study_id: int, *, limit: int = 3
+) -> list[tuple[int, str | None]]:
+    """Number and reason of the latest trials that failed, the latest first."""
+    rows = connection.execute(LAST_FAILED, {"study_id": study_id, "limit": limit})
+    return [(row.number, _decoded(row.reason)) for row in rows]
+
+
+def find_study(connection: Connection, name: str) -> int | None:
+    """Id of the Optuna study called `name`, whoever made it."""
+    study_id: int | None = connection.scalar(STUDY_NAMED, {"name": name})
+    return study_id
+
+
+def _decoded(value_json: str | None) -> str | None:
+    return None if value_json is None else str(json.loads(value_json))

@@ -1,0 +1,79 @@
+"""Who is there: the rows of `fleet.workers`, for people who watch. Nothing is decided from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+SAY_ALIVE = text("""
+    INSERT INTO fleet.workers
+        (worker, study, host, pid, version, trial_number, step, steps_per_second)
+    VALUES (:worker, :study, :host, :pid, :version, :trial_number, :step, :steps_per_second)
+    ON CONFLICT (worker) DO UPDATE SET
+        trial_number = excluded.trial_number, step = excluded.step,
+        steps_per_second = excluded.steps_per_second, seen_at = now()
+""")
+SAY_GOODBYE = text("UPDATE fleet.workers SET ended_at = now() WHERE worker = :worker")
+# A worker says every two seconds that it is alive; one that has been silent for a minute is gone.
+LIVE = text("""
+    SELECT worker, host, trial_number, step, steps_per_second,
+           extract(epoch FROM now() - seen_at) AS silent
+    FROM fleet.workers
+    WHERE study = :study AND ended_at IS NULL AND seen_at > now() - interval '1 minute'
+    ORDER BY started_at, worker
+""")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveWorker:
+    """One live worker."""
+
+    name: str
+    host: str
+    trial: int | None  # its trial's number; None when idle
+    step: int  # environment steps of each agent of that trial
+    steps_per_second: float  # over all agents of that trial; 0 before the first report
+    silent: float  # seconds since its last heartbeat
+
+
+def say_alive(
+    connection: Connection,
+    identity: Mapping[str, object],
+    *,
+    trial_number: int | None = None,
+    step: int | None = None,
+    steps_per_second: float | None = None,
+) -> None:
+    """Tell that a worker lives, and where its trial stands.
+
+    Args:
+        connection: In a transaction.
+        identity: The worker's own columns: worker, study, host, pid, version.
+        trial_number: None while it is idle, as the next two.
+        step: Environment steps of each agent of the trial.
+        steps_per_second: Agent-steps per second of this attempt.
+    """
+    now = {"trial_number": trial_number, "step": step, "steps_per_second": steps_per_second}
+    connection.execute(SAY_ALIVE, {**identity, **now})
+
+
+def say_goodbye(connection: Connection, worker: str) -> None:
+    """Tell that a worker has ended."""
+    connection.execute(SAY_GOODBYE, {"worker": worker})
+
+
+def live(connection: Connection, study: str) -> list[LiveWorker]:
+    """The study's workers that are there now, the oldest first."""
+    return [
+        LiveWorker(
+            name=row.worker,
+            host=row.host,
+            trial=row.trial_number,
+            step=row.step or 0,
+            steps_per_second=row.steps_per_second or 0.0,
+            silent=float(row.silent),
+        )
+        for row in connection.execute(LIVE, {"study": study})
+    ]
