@@ -6,6 +6,7 @@ something that authenticates.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,10 @@ _READING = ("GET", "HEAD", "OPTIONS")
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+
+class _ServerOnIPv6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Quiet(WSGIRequestHandler):
@@ -58,15 +63,19 @@ def make_dashboard(
         UsageError: The extra is not installed, or the address cannot be had.
     """
     try:
-        from optuna_dashboard._app import create_app
+        from optuna_dashboard import wsgi
     except ImportError as exc:
         raise UsageError("the dashboard needs trialfleet[dashboard] installed") from exc
-    app: Callable[..., Iterable[bytes]] = create_app(
-        database.optuna_storage(), artifact_store=store
-    )
+    app: Callable[..., Iterable[bytes]] = wsgi(database.optuna_storage(), artifact_store=store)
     if not writable:
         app = ReadOnly(app)
     try:
-        return make_server(host, port, app, server_class=_Server, handler_class=_Quiet)
+        kind = _ServerOnIPv6 if ":" in host else _Server
+        return make_server(host, port, app, server_class=kind, handler_class=_Quiet)
     except OSError as exc:
-        raise UsageError(f"cannot listen on {host}:{port}: {exc.strerror}") from exc
+        raise UsageError(f"cannot listen on {address(host, port)}: {exc.strerror}") from exc
+
+
+def address(host: str, port: int) -> str:
+    """The URL for a browser; IPv6 addresses stand in brackets there."""
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

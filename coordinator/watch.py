@@ -77,13 +77,18 @@ def watch(
         while True:
             study = patiently(look, patience=settings.outage_patience, pause=pause)
             if study.stage == "failed":
-                raise StudyFailedError(f"study {name!r} failed: {study.reason}")
+                raise failure(study)
             if study.ended:
                 return study
             pause(settings.poll_seconds)
     finally:
         with suppress(SQLAlchemyError):
             leadership.resign()
+
+
+def failure(study: Study) -> StudyFailedError:
+    """The error that says why a failed study failed."""
+    return StudyFailedError(f"study {study.name!r} failed: {study.reason}")
 
 
 def step(database: Database, name: str) -> Study:

@@ -5,7 +5,22 @@ A subclass's docstring tells the user what to do; the message says what was foun
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
+
+# Every exit code of every command. The README has the same table; a test compares them.
+EXIT_CODES: Mapping[int, str] = {
+    0: "done",
+    1: "a replay that differs, or an unforeseen error",
+    2: "bad input: a study file, a name, an option, a setting, a file or folder that the system "
+    "refuses, another version",
+    3: "the schema is not ready (`trialfleet migrate`)",
+    4: "the study failed: too many failures, or nothing to retrain",
+    5: "the database stayed away",
+    6: "the artifact store failed, or has lost what was stored in it",
+    130: "stopped by SIGINT (Ctrl-C)",
+    143: "stopped by SIGTERM, or by SIGHUP (a closed terminal)",
+}
 
 
 class FleetError(Exception):
@@ -29,6 +44,18 @@ class UsageError(FleetError):
     """See the command's --help for what it takes."""
 
     exit_code = 2
+
+
+class SystemRefusedError(FleetError):
+    """Free what the message names (space, rights, or the name), then run the same command again."""
+
+    exit_code = 2
+
+    @classmethod
+    def of(cls, error: OSError, what: str = "") -> SystemRefusedError:
+        """The system's refusal as one line: what could not be done, to which file, and why."""
+        path = f"{error.filename}: " if error.filename is not None else ""
+        return cls(f"{what and what + ': '}{path}{error.strerror or error}")
 
 
 class StudyMismatchError(FleetError):
@@ -82,4 +109,6 @@ class ArtifactStoreError(FleetError):
 
 
 class BlobDamagedError(FleetError):
-    """Run the trial again: stored bytes are missing or are not the ones that were written."""
+    """Restore the artifact store from a backup, or run the study again under a new name."""
+
+    exit_code = 6

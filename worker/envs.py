@@ -50,7 +50,7 @@ def inspect_env(env_id: str) -> EnvShape:
             warnings.simplefilter("ignore")
             env = gymnasium.make(env_id, disable_env_checker=True)
             env.close()
-    except Exception as exc:  # third-party constructors raise what they like
+    except (Exception, SystemExit) as exc:  # third-party constructors raise what they like
         raise StudyFileError(f"{_named(env_id)} cannot be made: {_one_line(exc)}") from exc
     return EnvShape(
         observation_size=_observation_size(env_id, env.observation_space),
@@ -161,4 +161,7 @@ def _named(env_id: str) -> str:
 
 
 def _one_line(exc: BaseException) -> str:
-    return " ".join(str(exc).split()) or type(exc).__name__
+    text = " ".join(str(exc).split())
+    return (
+        f"it calls sys.exit({text})" if isinstance(exc, SystemExit) else text or type(exc).__name__
+    )

@@ -36,6 +36,19 @@ STUDY_FILES = {
     ),
 }
 
+LEAVING = """
+import sys
+import gymnasium
+
+
+class Leaving(gymnasium.Env):
+    def __init__(self):
+        sys.exit(0)
+
+
+gymnasium.register("Leaving-v0", entry_point=Leaving, max_episode_steps=8)
+"""
+
 
 def refused(commands: Commands, *arguments: str, says: list[str], **env: str) -> None:
     """The command ends with exit code 2 and one line that says all of this."""
@@ -65,8 +78,15 @@ def test_a_study_file_that_is_not_there(tmp_path: Path, command: str) -> None:
 @pytest.mark.parametrize("command", ["check", "coordinate"])
 def test_a_wrong_study_file_for_every_command_that_takes_one(tmp_path: Path, command: str) -> None:
     commands = Commands(tmp_path, None)
-    content, says = STUDY_FILES["continuous_actions"]
+    content, says = STUDY_FILES["misspelt"]
     refused(commands, command, commands.study_file(content), says=[*says, REMEDY_FILE])
+
+
+def test_an_environment_that_ends_the_process_instead_of_being_made(tmp_path: Path) -> None:
+    commands = Commands(tmp_path, None)
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    file = commands.study_file(trivial_study(env="leaving:Leaving-v0"))
+    refused(commands, "check", file, says=["study.toml: task.env", "leaving:Leaving-v0"])
 
 
 @pytest.mark.parametrize("arguments", [["worker"], ["status"], ["best"], ["replay", "0"]])

@@ -150,7 +150,7 @@ def test_20_a_host_of_that_name_is_kept_to_the_letter_and_shown_escaped(
     stored = {row.host for row in fleet.rows("SELECT host FROM fleet.workers")}
     assert stored == {*hosts[:2], hosts[2].replace("\udcff", r"\udcff")}
     monkeypatch.setenv("TRIALFLEET_DATABASE_URL", plain(fleet.url))
-    monkeypatch.setattr("trialfleet.cli.main.out_console", Console(width=2000))  # cuts nothing off
+    monkeypatch.setattr("trialfleet.cli.show.console.out", Console(width=2000))  # cuts nothing off
     assert command("status", STUDY) == 0
     shown = capsys.readouterr().out
     assert command("status", STUDY, "--json") == 0

@@ -52,6 +52,12 @@ def test_no_command_at_all_shows_the_help() -> None:
     assert "replay" in shown.output
 
 
+def test_the_version_is_the_installed_one() -> None:
+    shown = CliRunner().invoke(app, ["--version"])
+    assert shown.exit_code == 0
+    assert re.fullmatch(r"trialfleet \d+\.\d+\.\d+\n", shown.output)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_says_what_it_does_and_gives_an_example(name: str) -> None:
     shown = help_of(name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,7 @@ def test_the_exit_codes_are_what_scripts_rely_on() -> None:
     assert {error.__name__: error.exit_code for error in ERRORS if error.exit_code != 1} == {
         "StudyFileError": 2,
         "UsageError": 2,
+        "SystemRefusedError": 2,
         "StudyMismatchError": 2,
         "StudyNotFoundError": 2,
         "VersionMismatchError": 2,
@@ -30,7 +33,15 @@ def test_the_exit_codes_are_what_scripts_rely_on() -> None:
         "StudyFailedError": 4,
         "DatabaseUnavailableError": 5,
         "ArtifactStoreError": 6,
+        "BlobDamagedError": 6,
     }
+
+
+def test_the_readme_has_the_one_list_of_exit_codes() -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", readme, re.MULTILINE)
+    assert {int(code): meaning for code, meaning in rows} == errors.EXIT_CODES
+    assert {error.exit_code for error in ERRORS} <= set(errors.EXIT_CODES)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from coordinator.create import create_or_join
-from coordinator.watch import watch
+from coordinator.watch import failure, watch
 from trialfleet.cli.connect import database_url
 from trialfleet.cli.local.pool import WorkerPool
 from trialfleet.cli.schema import migrate
@@ -52,12 +52,15 @@ def run_study(
     """Run the study to its end, from wherever it stands; the saved agent is in `out`.
 
     Raises:
-        StopRequested: Somebody pressed Ctrl-C; the trials under way have been given back.
+        StopRequested: A signal asked for it; the trials under way have been given back.
+        StudyFailedError: It has ended without a winner, now or before.
     """
     with database_url(settings, create=True) as url:
         migrate(url)
         database = Database(url, application="trialfleet-run")
         study = create_or_join(database, spec, artifacts=settings.artifacts)
+        if study.stage == "failed":
+            raise failure(study)
         if not study.ended:
             study = _work(database, study, workers, settings, console, stop)
         else:

@@ -1,0 +1,46 @@
+"""`trialfleet run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trialfleet.cli.commands.arguments import StudyFile
+from trialfleet.cli.show import console
+from trialfleet.settings import load_settings
+
+
+def run(
+    file: StudyFile,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="Worker processes. Default: one per core."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the saved agent.")] = Path("models"),
+) -> None:
+    """Run a whole study on this machine: database, coordinator and workers.
+
+    Ctrl-C stops it cleanly; the same command goes on where it was.
+    """
+    from trialfleet.cli.check import load_checked
+    from trialfleet.cli.local.pool import default_workers
+    from trialfleet.cli.local.run import run_study
+    from worker.stop import Stop, StopRequested
+
+    spec = load_checked(file)
+    stop = Stop()
+    stop.install()
+    try:
+        run_study(
+            spec,
+            workers=workers or default_workers(),
+            out=out,
+            settings=load_settings(),
+            console=console.out,
+            stop=stop,
+        )
+    except StopRequested:
+        console.say("stopped; run the same command again to go on where it was")
+        raise typer.Exit(stop.exit_code) from None
