@@ -32,7 +32,7 @@ from benchmarks.soak_drive import Hit, Verdict
 from benchmarks.soak_fleet import Fleet, bare_environment
 from benchmarks.soak_trialfleet import STUDY
 from trialfleet import seeds
-from trialfleet.postgres.driver import parse_url
+from trialfleet.postgres.url import parse_url
 from trialfleet.search import space
 from trialfleet.search.pruners import make_pruner
 from trialfleet.settings import PREFIX

@@ -17,7 +17,7 @@ from benchmarks.soak_drive import Hit, Verdict
 from benchmarks.soak_fleet import Fleet, bare_environment
 from coordinator.create import create_or_join
 from trialfleet.cli.schema import migrate
-from trialfleet.postgres.driver import parse_url
+from trialfleet.postgres.url import parse_url
 from trialfleet.settings import PREFIX
 from trialfleet.store.storage import Database
 from trialfleet.study.file import parse

@@ -32,8 +32,8 @@ from sqlalchemy import text
 from benchmarks.soak_fleet import ROOT, bare_environment, temporary_server
 from coordinator.create import create_or_join
 from trialfleet.cli.schema import migrate
-from trialfleet.postgres.database import wait_until
-from trialfleet.postgres.driver import parse_url
+from trialfleet.postgres.url import parse_url
+from trialfleet.postgres.waiting import wait_until
 from trialfleet.search import space
 from trialfleet.settings import PREFIX, Settings
 from trialfleet.store import leases

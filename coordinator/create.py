@@ -8,7 +8,7 @@ import optuna
 from optuna.exceptions import DuplicatedStudyError
 from sqlalchemy import text
 
-from trialfleet.artifacts.blobs import open_store
+from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import StudyMismatchError, StudyNotFoundError
 from trialfleet.store import studies
 from trialfleet.store.storage import Database

@@ -12,7 +12,8 @@ from safetensors.numpy import load, save
 
 from coordinator.final import curve_area, search_finalists
 from trialfleet.artifacts import blobs
-from trialfleet.artifacts.blobs import Stored, open_store
+from trialfleet.artifacts.blobs import Stored
+from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import BlobDamagedError
 from trialfleet.search import space
 from trialfleet.store import metrics

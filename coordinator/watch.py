@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from coordinator.final import begin_final
 from coordinator.lead import Leadership
 from coordinator.result import conclude
-from trialfleet.artifacts.blobs import open_store
+from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import StudyFailedError
 from trialfleet.postgres.retry import patiently
 from trialfleet.settings import Settings

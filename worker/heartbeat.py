@@ -8,7 +8,7 @@ import time
 import structlog
 
 from trialfleet.errors import LeaseLostError
-from trialfleet.postgres.driver import is_down, is_outage
+from trialfleet.postgres.outages import is_down, is_outage
 from trialfleet.store import leases, workers
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database

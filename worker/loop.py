@@ -19,11 +19,12 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from trialfleet.artifacts.blobs import open_store
+from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import FleetError, LeaseLostError, VersionMismatchError
 from trialfleet.escape import printable, storable
-from trialfleet.postgres.driver import REPLY_TIMEOUT, is_outage, lease_was_lost, set_reply_timeout
+from trialfleet.postgres.outages import is_outage, lease_was_lost
 from trialfleet.postgres.retry import patiently
+from trialfleet.postgres.waiting import REPLY_TIMEOUT, set_reply_timeout
 from trialfleet.settings import Settings
 from trialfleet.store import leases, studies
 from trialfleet.store.leases import Claim

@@ -5,7 +5,7 @@ from __future__ import annotations
 import optuna
 import structlog
 
-from trialfleet.postgres.driver import is_outage
+from trialfleet.postgres.outages import is_outage
 from trialfleet.store import metrics
 from trialfleet.store.metrics import Metric
 from trialfleet.store.storage import Database

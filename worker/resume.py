@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 
 from trialfleet.artifacts import blobs
 from trialfleet.errors import ArtifactStoreError, BlobDamagedError
-from trialfleet.postgres.driver import is_outage
+from trialfleet.postgres.outages import is_outage
 from trialfleet.store import checkpoints, leases
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.processes import Process
-from trialfleet.postgres.database import wait_until
+from trialfleet.postgres.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 TAG = "e2e"  # of the images, so that those of the person at this machine stay theirs
@@ -180,7 +180,7 @@ def check_invariants_from(network: str, secrets: str, study: str) -> None:
     """As above, for any network and any mount that holds `/secrets/url`."""
     program = (
         "import sys; from pathlib import Path; from tests.support.invariants import *; "
-        "from trialfleet.postgres.driver import parse_url; "
+        "from trialfleet.postgres.url import parse_url; "
         "url = parse_url(Path('/secrets/url').read_text()); "
         f"check_invariants(Database(url, application='tests'), {study!r}); print('all hold')"
     )

@@ -22,7 +22,7 @@ from tests.support.commands import command
 from tests.support.server import Server, plain
 from tests.support.studies import create
 from trialfleet.errors import DatabaseUnavailableError
-from trialfleet.postgres.driver import REPLY_TIMEOUT, set_reply_timeout
+from trialfleet.postgres.waiting import REPLY_TIMEOUT, set_reply_timeout
 from trialfleet.store.storage import Database
 
 BOUND = 8.0  # seconds; a name that nobody knows takes a resolver some of them

@@ -25,7 +25,9 @@ from tests.support.studies import (
     trivial_study,
 )
 from trialfleet.artifacts import blobs
-from trialfleet.artifacts.blobs import DatabaseStore, FileStore, Stored
+from trialfleet.artifacts.blobs import Stored
+from trialfleet.artifacts.database import DatabaseStore
+from trialfleet.artifacts.folder import FolderStore
 from trialfleet.cli.join import wait_for_study
 from trialfleet.errors import BlobDamagedError, StudyNotFoundError
 from trialfleet.escape import printable
@@ -124,7 +126,7 @@ def test_20_no_artifacts_name_in_the_database_leads_out_of_the_store(
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
     sha256 = hashlib.sha256(b"secret").hexdigest()
-    store = DatabaseStore(database) if kind == "database" else FileStore(tmp_path / "store")
+    store = DatabaseStore(database) if kind == "database" else FolderStore(tmp_path / "store")
     (tmp_path / "store").mkdir()
     for name in ("../secret", str(secret), "./../secret", "..\\secret"):
         with pytest.raises(BlobDamagedError, match="not in the store"):

@@ -22,7 +22,7 @@ from tests.support.studies import (
     train_by_hand,
 )
 from trialfleet.artifacts import blobs
-from trialfleet.artifacts.blobs import DatabaseStore
+from trialfleet.artifacts.database import DatabaseStore
 from trialfleet.errors import BlobDamagedError
 from trialfleet.store.storage import Database
 

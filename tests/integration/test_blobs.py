@@ -15,7 +15,10 @@ from sqlalchemy import text
 
 from tests.support.studies import create, take
 from trialfleet.artifacts import blobs
-from trialfleet.artifacts.blobs import CHUNK, DatabaseStore, FileStore, open_store
+from trialfleet.artifacts.blobs import CHUNK
+from trialfleet.artifacts.database import DatabaseStore
+from trialfleet.artifacts.folder import FolderStore
+from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import ArtifactStoreError, BlobDamagedError, UsageError
 from trialfleet.store.storage import Database
 
@@ -108,7 +111,7 @@ def test_damage_in_the_database_is_noticed(database: Database, damage: str) -> N
 
 @pytest.mark.parametrize("keep", [0, 5, -1])
 def test_damage_of_a_file_is_noticed(tmp_path: Path, keep: int) -> None:
-    store = FileStore(tmp_path)
+    store = FolderStore(tmp_path)
     stored = blobs.put(store, "model", b"0123456789")
     path = tmp_path / "model"
     path.write_bytes(path.read_bytes()[:keep])
@@ -137,7 +140,7 @@ def test_an_interrupted_first_write_leaves_nothing(store: ArtifactStore) -> None
         store.write("model", Interrupted(bytes(3 * CHUNK)))
     with pytest.raises(ArtifactNotFound):
         store.open_reader("model")
-    if isinstance(store, FileStore):
+    if isinstance(store, FolderStore):
         assert list(store._folder.iterdir()) == []
 
 
@@ -157,7 +160,7 @@ def test_a_blob_is_seen_whole_or_not_at_all(open_database: Callable[[], Database
 def test_a_store_that_is_full_or_read_only_is_ours_to_tell(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ArtifactStoreError, match="the artifact store failed"):
-        blobs.put(FileStore(tmp_path / "file"), "model", b"1")
+        blobs.put(FolderStore(tmp_path / "file"), "model", b"1")
 
 
 # None of them is the path of anything: a store that took one for a path would write to it.
@@ -180,7 +183,7 @@ def test_what_is_no_plain_name_is_refused(store: ArtifactStore, name: str) -> No
 @pytest.mark.parametrize("name", ["..", "../model", "{folder}/model", "a/b"])
 def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(ArtifactNotFound):
-        FileStore(tmp_path / "store").write(name.format(folder=tmp_path), io.BytesIO(b"1"))
+        FolderStore(tmp_path / "store").write(name.format(folder=tmp_path), io.BytesIO(b"1"))
     assert list(tmp_path.rglob("*")) == []
 
 

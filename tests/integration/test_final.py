@@ -23,7 +23,8 @@ from tests.support.studies import (
     train_by_hand,
 )
 from trialfleet.artifacts import blobs
-from trialfleet.artifacts.blobs import Stored, open_store
+from trialfleet.artifacts.blobs import Stored
+from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import BlobDamagedError
 from trialfleet.seeds import fresh_seeds
 from trialfleet.store import studies

@@ -13,8 +13,8 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.support.studies import create, expire, finish, states, take
 from trialfleet.errors import LeaseLostError
-from trialfleet.postgres.database import wait_until
-from trialfleet.postgres.driver import lease_was_lost
+from trialfleet.postgres.outages import lease_was_lost
+from trialfleet.postgres.waiting import wait_until
 from trialfleet.store import leases, metrics
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database

@@ -21,7 +21,7 @@ from tests.support.studies import (
     take_all,
 )
 from trialfleet.errors import LeaseLostError
-from trialfleet.postgres.driver import lease_was_lost
+from trialfleet.postgres.outages import lease_was_lost
 from trialfleet.search import space
 from trialfleet.store import leases, metrics
 from trialfleet.store.leases import Lost

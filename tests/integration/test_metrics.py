@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from migrations.migrate import downgrade, upgrade
 from tests.support.studies import create, take, train_by_hand
-from trialfleet.postgres.driver import lease_was_lost
+from trialfleet.postgres.outages import lease_was_lost
 from trialfleet.store import metrics
 from trialfleet.store.metrics import Metric
 from trialfleet.store.storage import Database

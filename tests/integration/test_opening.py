@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.support.studies import create, take
-from trialfleet.postgres.driver import lease_was_lost
+from trialfleet.postgres.outages import lease_was_lost
 from trialfleet.search import space
 from trialfleet.store import leases, metrics
 from trialfleet.store.leases import Claim

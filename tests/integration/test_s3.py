@@ -16,8 +16,8 @@ from tests.faults.processes import eventually
 from tests.support.s3 import S3Server
 from tests.support.studies import trivial_spec
 from trialfleet.artifacts import blobs
-from trialfleet.artifacts.blobs import open_store
 from trialfleet.artifacts.s3 import S3Store
+from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import ArtifactStoreError, UsageError
 from trialfleet.postgres.retry import patiently
 

@@ -24,8 +24,9 @@ from tests.support.server import Server
 from tests.support.studies import create, take, train_by_hand, trivial_study
 from trialfleet.cli.schema import migrate
 from trialfleet.errors import DatabaseUnavailableError, FleetError, SchemaNotReadyError, UsageError
-from trialfleet.postgres.database import wait_until
-from trialfleet.postgres.driver import lease_was_lost, parse_url
+from trialfleet.postgres.outages import lease_was_lost
+from trialfleet.postgres.url import parse_url
+from trialfleet.postgres.waiting import wait_until
 from trialfleet.store import leases, tables
 from trialfleet.store.schema import wait_for_schema
 from trialfleet.store.storage import Database

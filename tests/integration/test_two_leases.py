@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.support.studies import create, expire, finish, states, take
-from trialfleet.postgres.driver import lease_was_lost
+from trialfleet.postgres.outages import lease_was_lost
 from trialfleet.store import leases
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database

@@ -23,7 +23,7 @@ from tests.support.studies import (
     take_all,
     train_by_hand,
 )
-from trialfleet.artifacts.blobs import open_store
+from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import StudyFailedError
 from trialfleet.settings import Settings
 from trialfleet.store import checkpoints, leases, studies

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.artifacts.exceptions import ArtifactNotFound
 from sqlalchemy import Connection, text
 
-from trialfleet.artifacts.blobs import open_store
+from trialfleet.artifacts.stores import open_store
 from trialfleet.store.storage import Database
 
 if TYPE_CHECKING:

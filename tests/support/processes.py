@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from tests.support.server import plain
-from trialfleet.postgres.database import wait_until
+from trialfleet.postgres.waiting import wait_until
 
 PATIENCE = 100.0  # seconds until something that must happen counts as never happening
 

@@ -14,8 +14,8 @@ from sqlalchemy import URL, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from trialfleet.cli.schema import migrate
-from trialfleet.postgres.driver import parse_url
 from trialfleet.postgres.embedded import embedded_postgres
+from trialfleet.postgres.url import parse_url
 
 # Nothing here has to survive a crash of the machine. A test opens two connections for each of its
 # threads and processes, so there are enough of them for a few tests' worth of leftovers.

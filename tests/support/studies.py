@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from coordinator.create import create_or_join
 from trialfleet.artifacts import blobs
-from trialfleet.artifacts.blobs import open_store
+from trialfleet.artifacts.stores import open_store
 from trialfleet.search import space
 from trialfleet.seeds import search_seeds
 from trialfleet.store import leases, metrics

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from sqlalchemy import URL
 
 from trialfleet.errors import UsageError
-from trialfleet.postgres.driver import parse_url
 from trialfleet.postgres.embedded import DATA, embedded_postgres
+from trialfleet.postgres.url import parse_url
 from trialfleet.settings import Settings
 from trialfleet.store.schema import wait_for_schema
 from trialfleet.store.storage import Database

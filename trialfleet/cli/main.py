@@ -94,7 +94,7 @@ def main() -> None:
     except FleetError as exc:
         _give_up(exc)
     except Exception as exc:
-        from trialfleet.postgres.driver import is_outage
+        from trialfleet.postgres.outages import is_outage
         from trialfleet.postgres.retry import first_line
 
         if is_outage(exc):

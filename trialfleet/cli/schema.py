@@ -6,7 +6,7 @@ from sqlalchemy import URL, Connection
 
 from migrations.migrate import upgrade
 from migrations.roles import Login, Role, grant
-from trialfleet.postgres.driver import parse_url
+from trialfleet.postgres.url import parse_url
 from trialfleet.settings import Settings
 from trialfleet.store.schema import create_schema
 

@@ -11,11 +11,14 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 
 from trialfleet.errors import DatabaseUnavailableError
-from trialfleet.postgres.driver import engine_options, is_momentary, translated_errors
+from trialfleet.postgres import waiting  # noqa: F401 - bounds every wait of this process
+from trialfleet.postgres.outages import is_momentary
+from trialfleet.postgres.refusals import translated_errors
 
 # Seconds between two statements of a transaction after which the server ends it. A worker that is
 # frozen there (a suspended machine, a cut network) would keep its locks, and with the study's lock
@@ -34,6 +37,24 @@ NEARLY_FULL = text("""
 """)
 # The execution option of a connection, or of an engine, that holds a transaction's fence.
 FENCE = "fleet_fence"
+
+
+def engine_options(application: str) -> dict[str, Any]:
+    """Arguments of `create_engine` for a process called `application` in `pg_stat_activity`."""
+    return {
+        # A worker needs one connection for its trial and one for its heartbeat, and many workers
+        # share one server.
+        "pool_size": 1,
+        "max_overflow": 1,
+        "pool_pre_ping": True,
+        "connect_args": {
+            "application_name": application,
+            # A peer that vanished is noticed in half a minute, not in the two hours of the default.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+        },
+    }
 
 
 class Postgres:
@@ -109,19 +130,3 @@ def _prepare_transaction(connection: Connection) -> None:
         " set_config('idle_in_transaction_session_timeout', %s, true)",
         ("" if fence is None else str(fence), f"{_LONGEST_SILENCE:g}s"),
     )
-
-
-def wait_until(
-    condition: Callable[[], bool],
-    patience: float,
-    *,
-    pause: float = 0.2,
-    sleep: Callable[[float], object] = time.sleep,
-) -> bool:
-    """Poll `condition` until it holds or `patience` seconds have passed; the last answer."""
-    deadline = time.monotonic() + patience
-    while not condition():
-        if time.monotonic() >= deadline:
-            return False
-        sleep(pause)
-    return True

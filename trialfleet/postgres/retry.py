@@ -10,7 +10,7 @@ from typing import TypeVar
 import structlog
 
 from trialfleet.errors import ArtifactStoreError, DatabaseUnavailableError
-from trialfleet.postgres.driver import is_outage
+from trialfleet.postgres.outages import is_outage
 
 T = TypeVar("T")
 log = structlog.get_logger()

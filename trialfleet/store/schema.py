@@ -9,14 +9,10 @@ from optuna.storages import RDBStorage
 from sqlalchemy import URL, Connection, create_engine, text
 
 from trialfleet.errors import SchemaNotReadyError
-from trialfleet.postgres.database import Postgres, wait_until
-from trialfleet.postgres.driver import (
-    REPLY_TIMEOUT,
-    engine_options,
-    optuna_url,
-    set_reply_timeout,
-    translated_errors,
-)
+from trialfleet.postgres.database import Postgres, engine_options
+from trialfleet.postgres.refusals import translated_errors
+from trialfleet.postgres.url import optuna_url
+from trialfleet.postgres.waiting import REPLY_TIMEOUT, set_reply_timeout, wait_until
 from trialfleet.store import tables
 
 # Serialises migrators; any constant does, as long as it never changes.

@@ -21,8 +21,8 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
 from trialfleet.errors import SchemaNotReadyError
-from trialfleet.postgres.database import Postgres
-from trialfleet.postgres.driver import engine_options, optuna_url
+from trialfleet.postgres.database import Postgres, engine_options
+from trialfleet.postgres.url import optuna_url
 
 
 class Storage(_CachedStorage):

@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from trialfleet.artifacts import blobs
-from trialfleet.artifacts.blobs import Stored, open_store
+from trialfleet.artifacts.blobs import Stored
+from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import UsageError
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study

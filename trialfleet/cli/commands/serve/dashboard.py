@@ -20,7 +20,7 @@ def dashboard(
     It changes nothing unless TRIALFLEET_DASHBOARD_WRITABLE=1.
     """
     from coordinator.dashboard import address, make_dashboard
-    from trialfleet.artifacts.blobs import open_store
+    from trialfleet.artifacts.stores import open_store
     from trialfleet.cli.connect import open_database
     from worker.stop import Stop, StopRequested
 
