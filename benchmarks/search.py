@@ -31,9 +31,8 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from trialfleet.search.options import PRUNERS, SAMPLERS
-from trialfleet.search.pruners import make_pruner
-from trialfleet.search.samplers import make_sampler
+from trialfleet.search.pruners import PRUNERS, make_pruner
+from trialfleet.search.samplers import SAMPLERS, make_sampler
 from trialfleet.search.space import suggest
 from trialfleet.seeds import fresh_seeds, search_seeds
 from trialfleet.study.file import load
@@ -214,7 +213,7 @@ def variant(
         found["task"]["seeds"] = seeds
     if eval_every is not None:
         found["task"]["eval_every"] = eval_every
-    return Spec.model_validate(found)
+    return Spec.from_json(json.dumps(found))
 
 
 def _parse_option(option: str) -> Any:

@@ -147,7 +147,7 @@ def test_the_winner_is_the_best_mean_on_fresh_seeds_not_the_best_of_the_search(
     for row in rows:
         assert row["seeds"] == fresh_seeds(study.spec.seed, row["rank"], 4)
         assert row["interval"] == [row["mean"]] * 2
-    assert set(rows[0]["params"]) == set(study.spec.agent.knobs())
+    assert set(rows[0]["params"]) == set(study.spec.agent)
     assert rows[0]["params"]["net_arch"] == (8,)
     assert result["model"]["search_trial"] == 2
     assert result["model"]["params"] == rows[1]["params"]

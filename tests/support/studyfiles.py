@@ -61,9 +61,13 @@ def assert_refused(table: str, line: str, field: str, words: list[str]) -> None:
         assert each in message
 
 
+def fields_of(table: str) -> list[str]:
+    """The keys that the table takes."""
+    return list(dict(getattr(Spec(name="x"), table)))
+
+
 def never_refused(table: str, refused: Iterable[str]) -> list[str]:
     """Fields of the table that are not among those, nor the beginning of one."""
-    model = type(getattr(Spec(name="x"), table))
-    names = [f"{table}.{name}" for name in model.model_fields]
+    names = [f"{table}.{name}" for name in fields_of(table)]
     known = list(refused)
     return [name for name in names if not any(each.startswith(name) for each in known)]

@@ -151,7 +151,7 @@ def test_a_snapshot_as_json_is_plain_data() -> None:
 
 
 def result() -> dict[str, Any]:
-    params = dict.fromkeys(trivial_spec().agent.knobs(), 0.123456)
+    params = dict.fromkeys(trivial_spec().agent, 0.123456)
     won = {
         "rank": 1,
         "trial": 7,

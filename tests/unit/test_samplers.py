@@ -19,9 +19,8 @@ from optuna.pruners import (
 )
 from optuna.trial import TrialState
 
-from trialfleet.search.options import PRUNERS, SAMPLERS
-from trialfleet.search.pruners import make_pruner
-from trialfleet.search.samplers import make_sampler
+from trialfleet.search.pruners import PRUNERS, make_pruner
+from trialfleet.search.samplers import SAMPLERS, make_sampler
 from trialfleet.search.space import decode, distributions, suggest
 from trialfleet.study.file import parse
 from trialfleet.study.spec import Spec

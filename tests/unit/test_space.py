@@ -9,23 +9,30 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from trialfleet.errors import StudyMismatchError
-from trialfleet.search.knobs import Agent, Choices, FloatRange, IntRange
+from trialfleet.search.knobs import Choices, FloatRange, IntRange, SearchSpace
 from trialfleet.search.space import decode, describe, distributions, suggest
+from worker.trainers.dqn.params import Params
 
-SEARCHED = Agent(
-    double_q=Choices(choices=(True, False)),
-    learning_rate=FloatRange(low=1e-4, high=1e-2, log=True),
-    gamma=FloatRange(low=0.9, high=0.99, step=0.03),
-    batch_size=IntRange(low=32, high=128, step=32),
-    target_update_interval=IntRange(low=10, high=1_000, log=True),
-    train_freq=IntRange(low=1, high=8),
-    tau=Choices(choices=(0.5, 1.0)),
-    net_arch=Choices(choices=((32,), (64, 64))),
-    loss=Choices(choices=("huber", "mse")),
+DEFAULTS = SearchSpace.read({}, Params)
+SEARCHED = SearchSpace.read(
+    SearchSpace(
+        {
+            "double_q": Choices(choices=(True, False)),
+            "learning_rate": FloatRange(low=1e-4, high=1e-2, log=True),
+            "gamma": FloatRange(low=0.9, high=0.99, step=0.03),
+            "batch_size": IntRange(low=32, high=128, step=32),
+            "target_update_interval": IntRange(low=10, high=1_000, log=True),
+            "train_freq": IntRange(low=1, high=8),
+            "tau": Choices(choices=(0.5, 1.0)),
+            "net_arch": Choices(choices=((32,), (64, 64))),
+            "loss": Choices(choices=("huber", "mse")),
+        }
+    ),
+    Params,
 )
 
 
-def test_distributions_in_the_order_of_the_fields() -> None:
+def test_distributions_in_the_order_of_the_declaration() -> None:
     assert list(distributions(SEARCHED).items()) == [
         ("learning_rate", FloatDistribution(1e-4, 1e-2, log=True)),
         ("gamma", FloatDistribution(0.9, 0.99, step=0.03)),
@@ -37,19 +44,19 @@ def test_distributions_in_the_order_of_the_fields() -> None:
         ("loss", CategoricalDistribution(["huber", "mse"])),
         ("double_q", CategoricalDistribution([True, False])),
     ]
-    assert distributions(Agent()) == {}
+    assert distributions(DEFAULTS) == {}
 
 
 def test_suggest_sets_exactly_the_searched_knobs() -> None:
     trial = optuna.create_study().ask()
     values = suggest(trial, SEARCHED)
-    assert list(values) == list(Agent.model_fields)
+    assert list(values) == list(DEFAULTS)
     assert trial.distributions == distributions(SEARCHED)
     assert isinstance(values["net_arch"], tuple)
     assert values["gamma"] in (0.9, 0.93, 0.96, 0.99)
     assert values["batch_size"] in (32, 64, 96, 128)
     assert values["max_grad_norm"] == 10.0
-    assert suggest(optuna.create_study().ask(), Agent()) == Agent().knobs()
+    assert suggest(optuna.create_study().ask(), DEFAULTS) == dict(DEFAULTS)
 
 
 def test_decode() -> None:
@@ -65,7 +72,7 @@ def test_decode() -> None:
         "double_q": False,
     }
     assert decode(params, SEARCHED) == {
-        **Agent().knobs(),
+        **DEFAULTS,
         **params,
         "net_arch": (64, 64),
     }
@@ -77,7 +84,7 @@ def test_decode() -> None:
 
 def test_describe() -> None:
     rows = {name: (kind, text) for name, kind, text in describe(SEARCHED)}
-    assert list(rows) == list(Agent.model_fields)
+    assert list(rows) == list(DEFAULTS)
     assert rows["learning_rate"] == ("range", "0.0001 … 0.01 (log)")
     assert rows["gamma"] == ("range", "0.9 … 0.99 (step 0.03)")
     assert rows["train_freq"] == ("range", "1 … 8")
@@ -85,7 +92,7 @@ def test_describe() -> None:
     assert rows["double_q"] == ("choices", "true, false")
     assert rows["loss"] == ("choices", "huber, mse")
     assert rows["buffer_size"] == ("fixed", "50000")
-    assert ("net_arch", "fixed", "[64, 64]") in describe(Agent())
+    assert ("net_arch", "fixed", "[64, 64]") in describe(DEFAULTS)
 
 
 WIDTHS = st.lists(st.integers(1, 4096), min_size=1, max_size=4)
@@ -136,14 +143,14 @@ def knobs(draw: st.DrawFn) -> dict[str, Any]:
 def test_what_is_suggested_is_legal_and_comes_back_from_the_trial(
     table: dict[str, Any], seed: int
 ) -> None:
-    agent = Agent.model_validate(table)
+    space = SearchSpace.read(table, Params)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     trial = study.ask()
-    values = suggest(trial, agent)
-    assert decode(trial.params, agent) == values
+    values = suggest(trial, space)
+    assert decode(trial.params, space) == values
     # Legal: as plain values, the file's own checks take them, and leave them as they are.
-    assert Agent.model_validate(values).knobs() == values
-    assert [type(value) for value in Agent.model_validate(values).knobs().values()] == [
+    assert dict(SearchSpace.read(values, Params)) == values
+    assert [type(value) for value in SearchSpace.read(values, Params).values()] == [
         type(value) for value in values.values()
     ]
     for name, given_value in table.items():

@@ -1,159 +1,106 @@
-"""What the fields of a study file are made of: checks that say what was found and what may be.
-
-TOML knows more than a study file may hold: dates, `nan`, `inf`, integers of any length. And Python
-takes `True` for 1. So each check here names the one kind of value it takes.
-"""
+"""Tables of a study file as pydantic models, and what is wrong with one as a FieldError."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trialfleet.checking.mistakes import FieldError, nearest, shown
+from trialfleet.checking.mistakes import (
+    FieldError,
+    dotted,
+    first,
+    nearest,
+    shown,
+    shown_key,
+    unknown_key,
+)
+from trialfleet.checking.rules import Rule
 
 
 class Strict(BaseModel):
-    """A table of the study file: its keys are known, its values never change."""
+    """A table of the study file: its keys are known, its values never change.
+
+    Its fields are annotated with rules. Pydantic's own constraints would name only the bound that a
+    value crosses, not what the field takes.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-@dataclass(frozen=True)
-class Checked:
-    """A field's annotation: this check alone decides what the field takes.
+Kind = TypeVar("Kind", bound=Strict)
 
-    Unlike pydantic's PlainValidator it leaves the field's type out of serializing, so that a union
-    of tables is written as what it holds, without warnings about what it does not.
+
+def by_name(*kinds: type[Kind]) -> dict[str, type[Kind]]:
+    """The kinds by their field `name`."""
+    return {kind.model_fields["name"].default: kind for kind in kinds}
+
+
+@dataclass(frozen=True, eq=False)
+class Named(Rule):
+    """The name of one of several kinds, or a table with the name and the kind's options."""
+
+    kinds: Mapping[str, type[Strict]]
+
+    @property
+    def allowed(self) -> str:
+        """The names."""
+        return "one of " + ", ".join(f'"{name}"' for name in self.kinds)
+
+    def check(self, value: object) -> Strict:
+        """The kind with its options."""
+        if isinstance(value, Strict):
+            value = value.model_dump(exclude_none=True)
+        table = {"name": value} if isinstance(value, str) else value
+        if not isinstance(table, dict):
+            raise self.refusal(value, ', or { name = "…", options }')
+        if "name" not in table:
+            raise FieldError(f"is missing; must be {self.allowed}", at="name")
+        name = table["name"]
+        kind = self.kinds.get(name) if isinstance(name, str) else None
+        if kind is None:
+            refusal = self.refusal(name, nearest(name, self.kinds))
+            raise refusal.under("name") if table is value else refusal
+        for key in table:
+            if key not in kind.model_fields:
+                raise unknown_key(key, kind.model_fields)
+        # Pydantic takes its mistakes over as this field's own.
+        return kind.model_validate(table)
+
+
+def explain(error: ValidationError, known: Mapping[str, Collection[str]]) -> FieldError:
+    """The one mistake to report of all that pydantic found.
+
+    `known` has each key of the file, with the keys of its table if it is one.
     """
-
-    check: Callable[[object], Any]
-
-    def __get_pydantic_core_schema__(self, source: object, handler: object) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.check)
+    return first([_problem(dict(found), known) for found in error.errors(include_url=False)])
 
 
-class Rule(Protocol):
-    """Which values a field takes."""
-
-    @property
-    def words(self) -> str:
-        """What is allowed, to follow "must be"."""
-
-    def check(self, value: object) -> Any:
-        """The value in its one form; raises FieldError where it is not allowed."""
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A whole number from low to high; `also` are single values outside of that range."""
-
-    low: int
-    high: int
-    also: tuple[int, ...] = ()
-
-    @property
-    def words(self) -> str:
-        """What is allowed."""
-        others = "".join(f"{value} or " for value in self.also)
-        return f"{others}a whole number from {self.low} to {self.high}"
-
-    def check(self, value: object) -> int:
-        """The number itself."""
-        if type(value) is int and (self.low <= value <= self.high or value in self.also):
-            return value
-        raise FieldError(f"{shown(value)}; must be {self.words}")
+def _problem(found: dict[str, Any], known: Mapping[str, Collection[str]]) -> FieldError:
+    path = [str(part) for part in found["loc"]]
+    if found["type"] == "extra_forbidden":
+        return _unknown(path, known)
+    where = dotted(*map(shown_key, path))
+    if found["type"] == "missing":
+        return FieldError("is missing; must be given", at=where)
+    cause = found.get("ctx", {}).get("error")
+    if isinstance(cause, FieldError):
+        return cause.under(where)
+    if found["type"].startswith("model_"):
+        return FieldError(f"{shown(found['input'])}; must be a table", at=where)
+    return FieldError(f"{shown(found['input'])}; {found['msg']}", at=where)
 
 
-@dataclass(frozen=True)
-class Real:
-    """A finite number from low to high; `above` leaves low itself out."""
-
-    low: float
-    high: float
-    above: bool = False
-
-    @property
-    def words(self) -> str:
-        """What is allowed."""
-        if self.above:
-            return f"a number above {self.low:g} and at most {self.high:g}"
-        return f"a number from {self.low:g} to {self.high:g}"
-
-    def check(self, value: object) -> float:
-        """The number as a float: a whole number is fine where any is."""
-        # NaN fails both comparisons, and an integer too long for a float fails the second.
-        if (
-            type(value) in (int, float)
-            and isinstance(value, int | float)
-            and self.low <= value <= self.high
-            and not (self.above and value == self.low)
-        ):
-            return float(value) + 0.0  # -0.0 becomes 0.0: one value, one digest
-        raise FieldError(f"{shown(value)}; must be {self.words}")
-
-
-@dataclass(frozen=True)
-class Flag:
-    """True or false."""
-
-    words: str = "true or false"
-
-    def check(self, value: object) -> bool:
-        """The flag itself."""
-        if isinstance(value, bool):
-            return value
-        raise FieldError(f"{shown(value)}; must be {self.words}")
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """One of a few names."""
-
-    names: tuple[str, ...]
-
-    @property
-    def words(self) -> str:
-        """What is allowed."""
-        return "one of " + ", ".join(f'"{name}"' for name in self.names)
-
-    def check(self, value: object) -> str:
-        """The name itself."""
-        if isinstance(value, str) and value in self.names:
-            return value
-        raise FieldError(f"{shown(value)}; must be {self.words}{nearest(value, self.names)}")
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """Text of a certain form."""
-
-    form: re.Pattern[str]
-    words: str
-
-    def check(self, value: object) -> str:
-        """The text itself."""
-        if isinstance(value, str) and self.form.fullmatch(value):
-            return value
-        raise FieldError(f"{shown(value)}; must be {self.words}")
-
-
-@dataclass(frozen=True)
-class Widths:
-    """The widths of a network's hidden layers, input side first."""
-
-    words: str = "a list of 1 to 4 widths, each a whole number from 1 to 4096"
-
-    def check(self, value: object) -> tuple[int, ...]:
-        """The widths as a tuple."""
-        if (
-            isinstance(value, list | tuple)
-            and 1 <= len(value) <= 4
-            and all(type(width) is int and 1 <= width <= 4096 for width in value)
-        ):
-            return tuple(value)
-        raise FieldError(f"{shown(value)}; must be {self.words}")
+def _unknown(path: list[str], known: Mapping[str, Collection[str]]) -> FieldError:
+    key = path[-1]
+    if len(path) > 1:
+        return unknown_key(key, known[path[0]]).under(path[0])
+    if not nearest(key, known, likeness=0.8):
+        for table, keys in known.items():
+            if key in keys:
+                return FieldError(
+                    f"unknown key here; it belongs under [{table}]", at=key, unknown_key=True
+                )
+    return unknown_key(key, known)

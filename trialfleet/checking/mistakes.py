@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
-from typing import Any
-
-from pydantic import BaseModel, ValidationError
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 _SHOWN = 60  # characters of the user's own text that a message repeats
 
@@ -80,43 +78,15 @@ def unknown_key(key: str, known: Iterable[str]) -> FieldError:
     return FieldError(f"unknown key{hint}", at=shown_key(key), unknown_key=True)
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> FieldError:
-    """The one mistake to report of all that pydantic found: misspelled keys come first."""
-    problems = [_problem(dict(found), model) for found in error.errors(include_url=False)]
+def first(problems: Sequence[FieldError]) -> FieldError:
+    """The one mistake to report of several: misspelled keys come first, they explain the others."""
     return next((each for each in problems if each.unknown_key), problems[0])
 
 
-def _problem(found: dict[str, Any], model: type[BaseModel]) -> FieldError:
-    path = [str(part) for part in found["loc"]]
-    if found["type"] == "extra_forbidden":
-        return _unknown_in(model, path)
-    where = dotted(*map(shown_key, path))
-    if found["type"] == "missing":
-        return FieldError("is missing; must be given", at=where)
-    cause = found.get("ctx", {}).get("error")
-    if isinstance(cause, FieldError):
-        return cause.under(where)
-    if found["type"].startswith("model_"):
-        return FieldError(f"{shown(found['input'])}; must be a table", at=where)
-    return FieldError(f"{shown(found['input'])}; {found['msg']}", at=where)
-
-
-def _unknown_in(model: type[BaseModel], path: list[str]) -> FieldError:
-    tables = {name: _table(model, name) for name in model.model_fields}
-    if len(path) > 1:
-        below = tables[path[0]]
-        assert below is not None, "pydantic forbids keys of tables only"
-        return _unknown_in(below, path[1:]).under(path[0])
-    key = path[0]
-    for name, table in tables.items():
-        typo = nearest(key, tables, likeness=0.8)
-        if table is not None and key in table.model_fields and not typo:
-            return FieldError(
-                f"unknown key here; it belongs under [{name}]", at=key, unknown_key=True
-            )
-    return unknown_key(key, tables)
-
-
-def _table(model: type[BaseModel], field: str) -> type[BaseModel] | None:
-    kind = model.model_fields[field].annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+@contextmanager
+def under(field: str) -> Iterator[None]:
+    """A mistake found in this block is one of the field's."""
+    try:
+        yield
+    except FieldError as problem:
+        raise problem.under(field) from None

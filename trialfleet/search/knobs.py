@@ -1,19 +1,25 @@
-"""The agent's knobs: each is a fixed value, a range, or a list of choices.
+"""Knobs, the hyperparameters of an algorithm: each is a fixed value, a range, or a list of choices.
 
-The names are those of Stable-Baselines3's DQN:
-https://stable-baselines3.readthedocs.io/en/master/modules/dqn.html
+Which knobs there are, and what each takes, is declared by the algorithm.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from trialfleet.checking.fields import Checked, Flag, OneOf, Real, Rule, Strict, Whole, Widths
-from trialfleet.checking.mistakes import FieldError, shown, unknown_key
+from trialfleet.checking.mistakes import FieldError, first, shown, under, unknown_key
+from trialfleet.checking.rules import RULE, Flag, Real, Rule, Whole
+
+if TYPE_CHECKING:
+    from trialfleet.search.algorithms import Params
 
 
-class IntRange(Strict):
+@dataclass(frozen=True, kw_only=True)
+class IntRange:
     """Every whole number from low to high, or every step-th of them."""
 
     low: int
@@ -22,7 +28,8 @@ class IntRange(Strict):
     step: int | None = None
 
 
-class FloatRange(Strict):
+@dataclass(frozen=True, kw_only=True)
+class FloatRange:
     """Every number from low to high, or those a whole number of steps above low."""
 
     low: float
@@ -31,100 +38,105 @@ class FloatRange(Strict):
     step: float | None = None
 
 
-class Choices(Strict):
+@dataclass(frozen=True, kw_only=True)
+class Choices:
     """One of a list of values, all legal for the knob and all different."""
 
     choices: tuple[Any, ...]
 
 
 Range = IntRange | FloatRange
-Knob = bool | int | float | str | tuple[int, ...] | IntRange | FloatRange | Choices
-IntKnob = int | IntRange | Choices
-FloatKnob = float | FloatRange | Choices
+Searched = IntRange | FloatRange | Choices
+Knob = bool | int | float | str | tuple[int, ...] | Searched
 
 _MAX_CHOICES = 1_000
 _MAX_STEPS = 1_000_000_000
 
 
-def searchable(rule: Rule) -> Checked:
-    """A field that takes what the rule allows, or a table that says where to search."""
-    return Checked(lambda value: _knob(value, rule))
+class SearchSpace(Mapping[str, Knob]):
+    """An algorithm's knobs by name, in the order in which the algorithm declares them."""
 
+    def __init__(self, knobs: Mapping[str, Knob]) -> None:
+        self._knobs = dict(knobs)
 
-class Agent(Strict):
-    """The DQN's hyperparameters; the defaults are SB3's where these suit a short CartPole run."""
+    @classmethod
+    def read(cls, table: object, params: type[Params]) -> SearchSpace:
+        """What a study file's table says of the knobs declared; the others keep their defaults.
 
-    # Adam's step size
-    learning_rate: Annotated[FloatKnob, searchable(Real(0, 1, above=True))] = 1e-3
-    # discount of the next step's value
-    gamma: Annotated[FloatKnob, searchable(Real(0, 1))] = 0.99
-    # transitions in a gradient step
-    batch_size: Annotated[IntKnob, searchable(Whole(1, 65_536))] = 64
-    # transitions that each agent remembers
-    buffer_size: Annotated[IntKnob, searchable(Whole(1, 10_000_000))] = 50_000
-    # environment steps before the first gradient step
-    learning_starts: Annotated[IntKnob, searchable(Whole(0, 1_000_000_000))] = 1_000
-    # environment steps between rounds of gradient steps
-    train_freq: Annotated[IntKnob, searchable(Whole(1, 1_000_000))] = 4
-    # gradient steps in a round; -1: as many as there were environment steps
-    gradient_steps: Annotated[IntKnob, searchable(Whole(1, 1_000_000, also=(-1,)))] = 1
-    # environment steps between updates of the target network
-    target_update_interval: Annotated[IntKnob, searchable(Whole(1, 1_000_000_000))] = 250
-    # share of the online network in such an update; 1 copies it
-    tau: Annotated[FloatKnob, searchable(Real(0, 1, above=True))] = 1.0
-    # chance of a random action at the first step
-    exploration_initial_eps: Annotated[FloatKnob, searchable(Real(0, 1))] = 1.0
-    # part of the training over which that chance falls to its final value
-    exploration_fraction: Annotated[FloatKnob, searchable(Real(0, 1))] = 0.2
-    # chance of a random action from then on
-    exploration_final_eps: Annotated[FloatKnob, searchable(Real(0, 1))] = 0.05
-    # the gradient's norm is clipped to this
-    max_grad_norm: Annotated[FloatKnob, searchable(Real(0, 1e9, above=True))] = 10.0
-    # widths of the hidden layers
-    net_arch: Annotated[tuple[int, ...] | Choices, searchable(Widths())] = (64, 64)
-    # of the temporal-difference error
-    loss: Annotated[str | Choices, searchable(OneOf(("huber", "mse")))] = "huber"
-    # the online network chooses the next action, the target network values it
-    double_q: Annotated[bool | Choices, searchable(Flag())] = True
-    # of an update's matrix products: bf16 is faster on a CPU or GPU that has it, and rounds more
-    precision: Annotated[str | Choices, searchable(OneOf(("fp32", "bf16")))] = "fp32"
+        Raises:
+            FieldError: Anything is wrong with the table; misspelled keys come first.
+        """
+        if isinstance(table, SearchSpace):
+            table = table.as_table()
+        if not isinstance(table, dict):
+            raise FieldError(f"{shown(table)}; must be a table")
+        declared = {field.name: field for field in dataclasses.fields(params)}
+        for key in table:
+            if key not in declared:
+                raise unknown_key(key, declared)
+        knobs: dict[str, Any] = {name: field.default for name, field in declared.items()}
+        problems = []
+        for name in declared:
+            if name in table:
+                try:
+                    knobs[name] = _knob(table[name], declared[name].metadata[RULE])
+                except FieldError as problem:
+                    problems.append(problem.under(name))
+        if problems:
+            raise first(problems)
+        return cls(knobs)
 
-    def knobs(self) -> dict[str, Knob]:
-        """Every knob in the order above."""
-        return {name: getattr(self, name) for name in type(self).model_fields}
+    def __getitem__(self, name: str) -> Knob:
+        return self._knobs[name]
 
-    def searched(self) -> dict[str, IntRange | FloatRange | Choices]:
-        """The knobs that a sampler sets, in the order above."""
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._knobs)
+
+    def __len__(self) -> int:
+        return len(self._knobs)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._knobs.items()))
+
+    def __repr__(self) -> str:
+        return f"SearchSpace({self._knobs!r})"
+
+    def searched(self) -> dict[str, Searched]:
+        """The knobs that a sampler sets."""
+        return {name: knob for name, knob in self.items() if isinstance(knob, Searched)}
+
+    def smallest(self, name: str) -> int:
+        """The least value that the knob, a whole number, can take."""
+        return int(min(self._ends(name)))
+
+    def largest(self, name: str) -> int:
+        """The greatest value that the knob, a whole number, can take."""
+        return int(max(self._ends(name)))
+
+    def as_table(self) -> dict[str, Any]:
+        """As a study file says it, with every default written out."""
         return {
-            name: knob
-            for name, knob in self.knobs().items()
-            if isinstance(knob, IntRange | FloatRange | Choices)
+            name: _without_none(asdict(knob)) if isinstance(knob, Searched) else knob
+            for name, knob in self.items()
         }
 
+    def _ends(self, name: str) -> tuple[Any, ...]:
+        match self[name]:
+            case IntRange() as knob:
+                return knob.low, knob.high
+            case Choices() as knob:
+                return knob.choices
+            case value:
+                return (value,)
 
-def smallest(knob: IntKnob) -> int:
-    """The least value the knob can take."""
-    match knob:
-        case IntRange():
-            return knob.low
-        case Choices():
-            return min(int(choice) for choice in knob.choices)
-    return knob
 
-
-def largest(knob: IntKnob) -> int:
-    """The greatest value the knob can take."""
-    match knob:
-        case IntRange():
-            return knob.high
-        case Choices():
-            return max(int(choice) for choice in knob.choices)
-    return knob
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if value is not None}
 
 
 def _knob(value: object, rule: Rule) -> Knob:
-    if isinstance(value, IntRange | FloatRange | Choices):
-        value = value.model_dump(exclude_none=True)
+    if isinstance(value, Searched):
+        value = _without_none(asdict(value))
     if not isinstance(value, dict):
         checked: Knob = rule.check(value)
         return checked
@@ -149,7 +161,7 @@ def _choices(table: dict[str, object], rule: Rule) -> Choices:
     values: list[object] = []
     for position, each in enumerate(given):
         at = f"choices[{position}]"
-        value = _under(at, rule, each)
+        value = _checked(at, rule, each)
         if value in values:
             raise FieldError(f"{shown(each)} is there twice; must be unlike the others", at=at)
         values.append(value)
@@ -162,8 +174,8 @@ def _range(table: dict[str, object], rule: Whole | Real) -> Range:
     for key in ("low", "high"):
         if key not in table:
             raise FieldError("is missing; a range must have low and high", at=key)
-    low, high = (_under(key, ends, table[key]) for key in ("low", "high"))
-    log = _under("log", Flag(), table.get("log", False))
+    low, high = (_checked(key, ends, table[key]) for key in ("low", "high"))
+    log = _checked("log", Flag(), table.get("log", False))
     if low == high:
         raise FieldError(
             f"{shown(low)} is also high; must be below it; or use a plain value", at="low"
@@ -185,8 +197,8 @@ def _range(table: dict[str, object], rule: Whole | Real) -> Range:
 def _step(value: object, low: Any, high: Any, *, whole: bool) -> Any:
     # In decimals, as the user wrote them: 0.3 is three steps of 0.1, which floats deny.
     width = Decimal(str(high)) - Decimal(str(low))
-    rule: Rule = Whole(1, int(width)) if whole else Real(0, float(width), above=True)
-    step = _under("step", rule, value)
+    rule: Rule = Whole(1, int(width)) if whole else Real(0, float(width), exclusive_low=True)
+    step = _checked("step", rule, value)
     if float(width) / step > _MAX_STEPS:
         raise FieldError(
             f"{shown(step)} is too small; must take at most {_MAX_STEPS} steps", at="step"
@@ -201,8 +213,6 @@ def _step(value: object, low: Any, high: Any, *, whole: bool) -> Any:
     return step
 
 
-def _under(at: str, rule: Rule, value: object) -> Any:
-    try:
+def _checked(key: str, rule: Rule, value: object) -> Any:
+    with under(key):
         return rule.check(value)
-    except FieldError as problem:
-        raise problem.under(at) from None

@@ -1,67 +1,171 @@
-"""The study's pruner as Optuna's object.
+"""The pruners that a study may name. Each is one class: its options, checks, and Optuna's object.
 
-A trial reports at its number of environment steps, so resources are environment steps. They are
-always numbers from the study file: left to itself, Optuna guesses them in each worker's process,
-from whatever trials that has seen.
+The names are Optuna 5's. A trial reports at its number of environment steps, so resources are
+environment steps. They are always numbers from the study file: left to itself, Optuna guesses them
+in each worker's process, from whatever trials that has seen.
 """
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from optuna import pruners
-from optuna.exceptions import ExperimentalWarning
-
-from trialfleet.search.options import (
-    Hyperband,
-    Median,
-    NoPruner,
-    Percentile,
-    SuccessiveHalving,
-)
+from trialfleet.checking.fields import Strict, by_name
+from trialfleet.checking.mistakes import FieldError
+from trialfleet.checking.rules import Real, Whole
 
 if TYPE_CHECKING:
+    from optuna import pruners
+
     from trialfleet.study.spec import Spec
+
+_TRIALS = Whole(0, 1_000_000)
+_STEPS = 1_000_000_000
 
 
 def make_pruner(spec: Spec) -> pruners.BasePruner:
     """A fresh pruner: all that it knows of other trials it reads from the storage."""
+    from optuna.exceptions import ExperimentalWarning
+
     with warnings.catch_warnings():
         # The study file chose it by name, and a pinned Optuna does not change.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return _pruner(spec)
+        return spec.search.pruner.build(spec)
 
 
-def _pruner(spec: Spec) -> pruners.BasePruner:
-    every, steps = spec.task.eval_every, spec.task.train_steps
-    match spec.search.pruner:
-        case NoPruner():
-            return pruners.NopPruner()
-        case Median() as median:
-            return pruners.MedianPruner(
-                n_startup_trials=median.n_startup_trials,
-                n_warmup_steps=median.n_warmup_steps,
-                interval_steps=every,
-                n_min_trials=median.n_min_trials,
-            )
-        case Percentile() as percentile:
-            return pruners.PercentilePruner(
-                percentile.percentile,
-                n_startup_trials=percentile.n_startup_trials,
-                n_warmup_steps=percentile.n_warmup_steps,
-                interval_steps=every,
-                n_min_trials=percentile.n_min_trials,
-            )
-        case Hyperband() as hyperband:
-            return pruners.HyperbandPruner(
-                min_resource=hyperband.min_resource or every,
-                max_resource=steps,
-                reduction_factor=hyperband.reduction_factor,
-            )
-        case SuccessiveHalving() as halving:
-            return pruners.SuccessiveHalvingPruner(
-                min_resource=halving.min_resource or every,
-                reduction_factor=halving.reduction_factor,
-                min_early_stopping_rate=halving.min_early_stopping_rate,
-            )
+class Pruner(Strict):
+    """Ends trials early that do worse than others. Its fields are its options."""
+
+    name: str
+
+    def check(self, spec: Spec) -> None:
+        """Refuse a study that this pruner does not go with; raises FieldError."""
+
+    def build(self, spec: Spec) -> pruners.BasePruner:
+        """Optuna's pruner."""
+        raise NotImplementedError
+
+
+class NoPruner(Pruner):
+    """Every trial trains to its end."""
+
+    name: Literal["none"] = "none"
+
+    def build(self, spec: Spec) -> pruners.BasePruner:
+        """Optuna's pruner."""
+        from optuna.pruners import NopPruner
+
+        return NopPruner()
+
+
+class Median(Pruner):
+    """Prunes what is below the median of the completed trials at the same step."""
+
+    name: Literal["median"] = "median"
+    n_startup_trials: Annotated[int, _TRIALS] = 5  # completed ones before any is pruned
+    n_warmup_steps: Annotated[int, Whole(0, _STEPS)] = 0  # environment steps without pruning
+    n_min_trials: Annotated[int, Whole(1, 1_000_000)] = 1
+
+    def check(self, spec: Spec) -> None:
+        """The warm-up must fit in the training."""
+        _fits("n_warmup_steps", self.n_warmup_steps, spec)
+
+    def build(self, spec: Spec) -> pruners.BasePruner:
+        """Optuna's pruner."""
+        from optuna.pruners import MedianPruner
+
+        return MedianPruner(
+            n_startup_trials=self.n_startup_trials,
+            n_warmup_steps=self.n_warmup_steps,
+            interval_steps=spec.task.eval_every,
+            n_min_trials=self.n_min_trials,
+        )
+
+
+class Percentile(Pruner):
+    """Prunes what is not in the best `percentile` per cent of the completed trials."""
+
+    name: Literal["percentile"] = "percentile"
+    percentile: Annotated[float, Real(0, 100)] = 25.0  # how many stay
+    n_startup_trials: Annotated[int, _TRIALS] = 5  # completed ones before any is pruned
+    n_warmup_steps: Annotated[int, Whole(0, _STEPS)] = 0  # environment steps without pruning
+    n_min_trials: Annotated[int, Whole(1, 1_000_000)] = 1
+
+    def check(self, spec: Spec) -> None:
+        """The warm-up must fit in the training."""
+        _fits("n_warmup_steps", self.n_warmup_steps, spec)
+
+    def build(self, spec: Spec) -> pruners.BasePruner:
+        """Optuna's pruner."""
+        from optuna.pruners import PercentilePruner
+
+        return PercentilePruner(
+            self.percentile,
+            n_startup_trials=self.n_startup_trials,
+            n_warmup_steps=self.n_warmup_steps,
+            interval_steps=spec.task.eval_every,
+            n_min_trials=self.n_min_trials,
+        )
+
+
+class Hyperband(Pruner):
+    """Successive halving in several brackets, from hasty to patient."""
+
+    name: Literal["hyperband"] = "hyperband"
+    # environment steps before the hastiest bracket prunes; task.eval_every unless given
+    min_resource: Annotated[int | None, Whole(1, _STEPS)] = None
+    reduction_factor: Annotated[int, Whole(2, 100)] = 3
+
+    def check(self, spec: Spec) -> None:
+        """The hastiest bracket must prune before the training ends."""
+        _fits("min_resource", self.min_resource, spec)
+
+    def build(self, spec: Spec) -> pruners.BasePruner:
+        """Optuna's pruner."""
+        from optuna.pruners import HyperbandPruner
+
+        return HyperbandPruner(
+            min_resource=self.min_resource or spec.task.eval_every,
+            max_resource=spec.task.train_steps,
+            reduction_factor=self.reduction_factor,
+        )
+
+
+class SuccessiveHalving(Pruner):
+    """At min_resource × reduction_factor^k environment steps, one of reduction_factor goes on.
+
+    Optuna's bootstrap_count is not offered: it prunes a rung's first trials whatever their score.
+    """
+
+    name: Literal["successive_halving"] = "successive_halving"
+    # environment steps of the first rung; task.eval_every unless given
+    min_resource: Annotated[int | None, Whole(1, _STEPS)] = None
+    reduction_factor: Annotated[int, Whole(2, 100)] = 3
+    min_early_stopping_rate: Annotated[int, Whole(0, 30)] = 0
+
+    def check(self, spec: Spec) -> None:
+        """The first rung must come before the training ends."""
+        _fits("min_resource", self.min_resource, spec)
+
+    def build(self, spec: Spec) -> pruners.BasePruner:
+        """Optuna's pruner."""
+        from optuna.pruners import SuccessiveHalvingPruner
+
+        return SuccessiveHalvingPruner(
+            min_resource=self.min_resource or spec.task.eval_every,
+            reduction_factor=self.reduction_factor,
+            min_early_stopping_rate=self.min_early_stopping_rate,
+        )
+
+
+PRUNERS = by_name(NoPruner, Median, Percentile, Hyperband, SuccessiveHalving)
+
+
+def _fits(option: str, steps: int | None, spec: Spec) -> None:
+    most = spec.task.train_steps
+    if steps is not None and steps > most:
+        raise FieldError(
+            f"{steps} environment steps are more than task.train_steps ({most});"
+            f" must be at most {most}",
+            at=option,
+        )

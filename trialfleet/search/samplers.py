@@ -1,105 +1,187 @@
-"""The study's sampler as Optuna's object, a fresh one for each trial.
+"""The samplers that a study may name. Each is one class: its options, checks, and Optuna's object.
 
-A fresh sampler knows nothing that the storage does not hold, so a trial's suggestions depend on the
-study file, the trial's number and the trials before it, never on what its worker did earlier.
-Optuna loads SciPy, cmaes and PyTorch only when a sampler that needs them suggests.
+The names are Optuna 5's. Left out are its deprecated options and those that make no sense with a
+space that never changes from trial to trial.
+
+A fresh sampler for each trial knows nothing that the storage does not hold, so a trial's
+suggestions depend on the study file, the trial's number and the trials before it, never on what its
+worker did earlier. Whoever only reads a study file loads no Optuna; Optuna itself loads SciPy,
+cmaes and PyTorch only when a sampler that needs them suggests.
 """
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from optuna import samplers
-from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning
-from optuna.study import Study
-from optuna.trial import FrozenTrial
+from pydantic import model_validator
 
-from trialfleet.search.options import Cmaes, Gp, Qmc, Random, Tpe
-from trialfleet.search.space import distributions
-from trialfleet.seeds import sampler_seed, shared_seed
+from trialfleet.checking.fields import Strict, by_name
+from trialfleet.checking.mistakes import FieldError
+from trialfleet.checking.rules import Flag, OneOf, Whole
+from trialfleet.search.knobs import FloatRange, IntRange
 
 if TYPE_CHECKING:
+    from optuna import samplers
+
     from trialfleet.study.spec import Spec
+
+_TRIALS = Whole(0, 1_000_000)
 
 
 def make_sampler(spec: Spec, trial_number: int) -> samplers.BaseSampler:
     """The sampler that suggests for the trial of this number, and for no other."""
+    from optuna.exceptions import ExperimentalWarning
+
+    from trialfleet.seeds import sampler_seed
+
     with warnings.catch_warnings():
         # The study file chose it by name, and a pinned Optuna does not change.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return _sampler(spec, sampler_seed(spec.seed, trial_number))
+        return spec.search.sampler.build(spec, sampler_seed(spec.seed, trial_number))
 
 
-def _sampler(spec: Spec, seed: int) -> samplers.BaseSampler:
-    match spec.search.sampler:
-        case Tpe() as tpe:
-            return samplers.TPESampler(
-                n_startup_trials=tpe.n_startup_trials,
-                n_ei_candidates=tpe.n_ei_candidates,
-                multivariate=tpe.multivariate,
-                group=tpe.group,
-                constant_liar=tpe.constant_liar,
-                seed=seed,
-            )
-        case Random():
-            return samplers.RandomSampler(seed=seed)
-        case Qmc() as qmc:
-            return _NumberedQMCSampler(spec, qmc, independent_seed=seed)
-        case Gp() as gp:
-            return samplers.GPSampler(
-                n_startup_trials=gp.n_startup_trials,
-                deterministic_objective=gp.deterministic_objective,
-                seed=seed,
-                warn_independent_sampling=False,
-            )
-        case Cmaes() as cmaes:
-            return samplers.CmaEsSampler(
-                n_startup_trials=cmaes.n_startup_trials,
-                popsize=cmaes.popsize,
-                consider_pruned_trials=cmaes.consider_pruned_trials,
-                use_separable_cma=cmaes.use_separable_cma,
-                with_margin=cmaes.with_margin,
-                lr_adapt=cmaes.lr_adapt,
-                seed=seed,
-                warn_independent_sampling=False,
-            )
+class Sampler(Strict):
+    """Suggests the searched knobs' values for a trial. Its fields are its options."""
+
+    name: str
+
+    def check(self, spec: Spec) -> None:
+        """Refuse a study that this sampler cannot search; raises FieldError."""
+
+    def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
+        """Optuna's sampler for one trial, which has this seed to itself."""
+        raise NotImplementedError
 
 
-class _NumberedQMCSampler(samplers.QMCSampler):
-    """Gives trial n the n-th point of one sequence.
+class Tpe(Sampler):
+    """Tree-structured Parzen estimator: for any number of trials and every kind of knob."""
 
-    Optuna counts the points in a study attribute, which it reads and writes in two transactions: of
-    two workers that ask at once, both get the same point. And it learns the space from an earlier
-    trial, so that the first ones are random. The trial's number and the study file know better.
-    """
+    name: Literal["tpe"] = "tpe"
+    n_startup_trials: Annotated[int, _TRIALS] = 10  # random ones before the model is trusted
+    n_ei_candidates: Annotated[int, Whole(1, 10_000)] = 24
+    multivariate: Annotated[bool, Flag()] = True  # models the knobs together, not one by one
+    group: Annotated[bool, Flag()] = False  # experimental in Optuna; needs multivariate
+    constant_liar: Annotated[bool, Flag()] = True  # keeps away from what other workers try now
 
-    def __init__(self, spec: Spec, options: Qmc, *, independent_seed: int) -> None:
-        super().__init__(
-            qmc_type=options.qmc_type,
-            scramble=options.scramble,
+    @model_validator(mode="after")
+    def _group_is_multivariate(self) -> Tpe:
+        if self.group and not self.multivariate:
+            raise FieldError("true; must be false where multivariate = false", at="group")
+        return self
+
+    def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
+        """Optuna's sampler."""
+        from optuna.samplers import TPESampler
+
+        return TPESampler(
+            n_startup_trials=self.n_startup_trials,
+            n_ei_candidates=self.n_ei_candidates,
+            multivariate=self.multivariate,
+            group=self.group,
+            constant_liar=self.constant_liar,
+            seed=seed,
+        )
+
+
+class Random(Sampler):
+    """Independent uniform draws: the baseline that a sampler has to beat."""
+
+    name: Literal["random"] = "random"
+
+    def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
+        """Optuna's sampler."""
+        from optuna.samplers import RandomSampler
+
+        return RandomSampler(seed=seed)
+
+
+class Qmc(Sampler):
+    """A low-discrepancy sequence: more even than chance. Trial n gets the sequence's point n."""
+
+    name: Literal["qmc"] = "qmc"
+    qmc_type: Annotated[str, OneOf(("sobol", "halton"))] = "sobol"
+    scramble: Annotated[bool, Flag()] = True  # by a seed of the study's; else point 0 is a corner
+
+    def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
+        """Optuna's sampler, told which point of the sequence is the trial's."""
+        from trialfleet.search.qmc import NumberedQMCSampler
+        from trialfleet.seeds import shared_seed
+
+        return NumberedQMCSampler(
+            spec.agent,
+            qmc_type=self.qmc_type,
+            scramble=self.scramble,
             seed=shared_seed(spec.seed),
-            independent_sampler=samplers.RandomSampler(seed=independent_seed),
+            independent_seed=seed,
+        )
+
+
+class Gp(Sampler):
+    """A Gaussian process: the most from few trials, at seconds for each suggestion."""
+
+    name: Literal["gp"] = "gp"
+    n_startup_trials: Annotated[int, _TRIALS] = 10  # random ones before the model is trusted
+    deterministic_objective: Annotated[bool, Flag()] = False  # a score of a few seeds is noisy
+
+    def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
+        """Optuna's sampler."""
+        from optuna.samplers import GPSampler
+
+        return GPSampler(
+            n_startup_trials=self.n_startup_trials,
+            deterministic_objective=self.deterministic_objective,
+            seed=seed,
             warn_independent_sampling=False,
         )
-        self._space = {
-            name: each for name, each in distributions(spec.agent).items() if not each.single()
-        }
-        self._number = 0
 
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """The whole space of the study file, whatever trials there are."""
-        return self._space
 
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """The trial's own point."""
-        self._number = trial.number
-        return super().sample_relative(study, trial, search_space)
+class Cmaes(Sampler):
+    """CMA-ES: for many trials and numeric knobs; choices are drawn at random."""
 
-    def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
-        return self._number
+    name: Literal["cmaes"] = "cmaes"
+    allow_pickle: Annotated[bool, Flag()] = False  # no study without it; see below
+    n_startup_trials: Annotated[int, _TRIALS] = 1
+    popsize: Annotated[int | None, Whole(2, 10_000)] = None
+    consider_pruned_trials: Annotated[bool, Flag()] = False  # wise beside hyperband
+    use_separable_cma: Annotated[bool, Flag()] = False
+    with_margin: Annotated[bool, Flag()] = False  # keeps stepped knobs from freezing
+    lr_adapt: Annotated[bool, Flag()] = False  # for noisy scores
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> Cmaes:
+        if not self.allow_pickle:
+            raise FieldError(
+                "the CMA-ES sampler unpickles study attributes, so whoever can write the database"
+                " can run code on every worker; must be true to accept that, or"
+                " use another sampler",
+                at="allow_pickle",
+            )
+        if sum((self.use_separable_cma, self.with_margin, self.lr_adapt)) > 1:
+            raise FieldError("only one of use_separable_cma, with_margin and lr_adapt; must be one")
+        return self
+
+    def check(self, spec: Spec) -> None:
+        """CMA-ES moves along ranges; with none, every draw would be at random."""
+        if not any(isinstance(knob, IntRange | FloatRange) for knob in spec.agent.values()):
+            raise FieldError(
+                '"cmaes" searches ranges and [agent] has none; use another sampler such as "tpe"'
+            )
+
+    def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
+        """Optuna's sampler."""
+        from optuna.samplers import CmaEsSampler
+
+        return CmaEsSampler(
+            n_startup_trials=self.n_startup_trials,
+            popsize=self.popsize,
+            consider_pruned_trials=self.consider_pruned_trials,
+            use_separable_cma=self.use_separable_cma,
+            with_margin=self.with_margin,
+            lr_adapt=self.lr_adapt,
+            seed=seed,
+            warn_independent_sampling=False,
+        )
+
+
+SAMPLERS = by_name(Tpe, Random, Qmc, Gp, Cmaes)

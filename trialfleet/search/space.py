@@ -18,20 +18,20 @@ from optuna.distributions import (
 from optuna.trial import Trial
 
 from trialfleet.errors import StudyMismatchError
-from trialfleet.search.knobs import Agent, Choices, FloatRange, IntRange, Knob, Range
+from trialfleet.search.knobs import Choices, FloatRange, IntRange, Knob, Searched, SearchSpace
 
 Scalar = bool | int | float | str
 
 
-def distributions(agent: Agent) -> dict[str, BaseDistribution]:
-    """The searched knobs' distributions, in the order of the agent's fields."""
-    return {name: _distribution(knob) for name, knob in agent.searched().items()}
+def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """The searched knobs' distributions, in the order of the space."""
+    return {name: _distribution(knob) for name, knob in space.searched().items()}
 
 
-def suggest(trial: Trial, agent: Agent) -> dict[str, Any]:
+def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:
     """Every knob's value for this trial, the searched ones as the trial's sampler suggests them."""
     params: dict[str, Any] = {}
-    for name, knob in agent.searched().items():
+    for name, knob in space.searched().items():
         match knob:
             case Choices():
                 params[name] = trial.suggest_categorical(name, _encoded(knob))
@@ -43,17 +43,17 @@ def suggest(trial: Trial, agent: Agent) -> dict[str, Any]:
                 params[name] = trial.suggest_float(
                     name, knob.low, knob.high, step=knob.step, log=knob.log
                 )
-    return decode(params, agent)
+    return decode(params, space)
 
 
-def decode(params: Mapping[str, Any], agent: Agent) -> dict[str, Any]:
+def decode(params: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
     """Every knob's value, the searched ones from a trial's params.
 
     StudyMismatchError: the params are not those of a trial of this study.
     """
     values: dict[str, Any] = {}
-    for name, knob in agent.knobs().items():
-        if not isinstance(knob, IntRange | FloatRange | Choices):
+    for name, knob in space.items():
+        if not isinstance(knob, Searched):
             values[name] = knob
         elif name not in params:
             raise StudyMismatchError(f"a trial has no value for {name}, which the study searches")
@@ -62,12 +62,12 @@ def decode(params: Mapping[str, Any], agent: Agent) -> dict[str, Any]:
     return values
 
 
-def describe(agent: Agent) -> list[tuple[str, str, str]]:
+def describe(space: SearchSpace) -> list[tuple[str, str, str]]:
     """A row for each knob: its name, "fixed", "range" or "choices", and its value or values."""
-    return [(name, *_described(knob)) for name, knob in agent.knobs().items()]
+    return [(name, *_described(knob)) for name, knob in space.items()]
 
 
-def _distribution(knob: Range | Choices) -> BaseDistribution:
+def _distribution(knob: Searched) -> BaseDistribution:
     match knob:
         case Choices():
             return CategoricalDistribution(_encoded(knob))
@@ -85,7 +85,7 @@ def _encode(choice: Any) -> Scalar:
     return json.dumps(choice) if isinstance(choice, tuple) else choice
 
 
-def _decoded(name: str, value: Any, knob: Range | Choices) -> Any:
+def _decoded(name: str, value: Any, knob: Searched) -> Any:
     match knob:
         case Choices():
             for choice in knob.choices:

@@ -6,9 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from trialfleet.checking.mistakes import explain
+from trialfleet.checking.mistakes import FieldError
 from trialfleet.errors import StudyFileError
 from trialfleet.escape import printable
 from trialfleet.study.spec import Spec
@@ -56,9 +54,8 @@ def parse(text: str, *, source: str) -> Spec:
         # The one error that tomllib lets pass: int() refuses more than 4300 digits.
         raise _error(source, "holds a number of thousands of digits; shorten it") from None
     try:
-        return Spec.model_validate(tables)
-    except ValidationError as error:
-        problem = explain(error, Spec)
+        return Spec.read(tables)
+    except FieldError as problem:
         raise _error(source, f"{problem.at}: {problem.text}") from None
 
 

@@ -2,71 +2,108 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError, field_serializer, model_validator
 
-from trialfleet.checking.fields import Checked, OneOf, Pattern, Strict, Whole
-from trialfleet.checking.mistakes import FieldError, dotted, explain
+from trialfleet.checking.fields import Named, Strict, explain
+from trialfleet.checking.mistakes import FieldError, dotted, under
+from trialfleet.checking.rules import OneOf, Pattern, Real, Rule, Whole
 from trialfleet.errors import VersionMismatchError
-from trialfleet.search.knobs import Agent, FloatRange, IntRange, largest, smallest
-from trialfleet.search.options import (
-    PRUNERS,
-    SAMPLERS,
-    Cmaes,
-    Hyperband,
-    Pruner,
-    Sampler,
-    Tpe,
-    named,
-)
+from trialfleet.search.algorithms import ALGORITHMS, params_of
+from trialfleet.search.knobs import SearchSpace
+from trialfleet.search.pruners import PRUNERS, Hyperband, Pruner
+from trialfleet.search.samplers import SAMPLERS, Sampler, Tpe
+from trialfleet.study import formats
 
 FINAL_SUFFIX = ".final"  # NAME.final is the study of NAME's final stage
 _MAX_STEPS = 1_000_000_000
 _MAX_EPISODES = 10_000
 _MAX_SEGMENTS = 10_000
+_YEAR = 366 * 24 * 3600  # seconds
 
 
-def _whole(low: int, high: int) -> Checked:
-    return Checked(Whole(low, high).check)
+class _Name(Pattern):
+    """A study's name, which is not a final stage's."""
+
+    def check(self, value: object) -> str:
+        """The name itself."""
+        name = super().check(value)
+        if name.lower().endswith(FINAL_SUFFIX):
+            raise FieldError(
+                f"{name!r}; must not end with {FINAL_SUFFIX}, which names a final stage"
+            )
+        return name
 
 
-def _name(value: object) -> str:
-    name = Pattern(
-        re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"),
-        "1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit",
-    ).check(value)
-    if name.lower().endswith(FINAL_SUFFIX):
-        raise FieldError(f"{name!r}; must not end with {FINAL_SUFFIX}, which names a final stage")
-    return name
-
-
+_NAME = _Name(
+    re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"),
+    "1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit",
+)
 _ENV = Pattern(
     re.compile(r"[A-Za-z0-9_:./-]{1,200}"),
     "the id of a Gymnasium environment, 1 to 200 letters, digits and _ : . / -",
 )
 
 
+class _Algorithm(Rule):
+    """An algorithm of the registry, as it is when the study file is read."""
+
+    def check(self, value: object) -> str:
+        """The name itself."""
+        return OneOf(tuple(ALGORITHMS)).check(value)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The table [agent] as the file has it, and the algorithm that says what it means."""
+
+    algorithm: str | None  # None: there is no such algorithm, and [task] is refused for it
+    given: object
+
+
+class _Space(Rule):
+    """What [agent] takes: the knobs of the algorithm."""
+
+    def check(self, value: object) -> SearchSpace:
+        """The search space."""
+        assert isinstance(value, _Table), "`Spec` sees to it"
+        if value.algorithm is None:
+            return SearchSpace({})
+        return SearchSpace.read(value.given, params_of(value.algorithm))
+
+
 class Task(Strict):
     """What the agents are trained on, and for how long."""
 
+    # how the agents learn; [agent] has its hyperparameters
+    algorithm: Annotated[str, _Algorithm()] = "dqn"
     # any Gymnasium id with a flat Box observation and Discrete actions
-    env: Annotated[str, Checked(_ENV.check)] = "CartPole-v1"
+    env: Annotated[str, _ENV] = "CartPole-v1"
     # agents trained together in a trial
-    seeds: Annotated[int, _whole(1, 256)] = 4
+    seeds: Annotated[int, Whole(1, 256)] = 4
     # environment steps of each agent
-    train_steps: Annotated[int, _whole(1, _MAX_STEPS)] = 30_000
+    train_steps: Annotated[int, Whole(1, _MAX_STEPS)] = 30_000
     # environment steps of a segment: train, evaluate, report, maybe prune, maybe checkpoint
-    eval_every: Annotated[int, _whole(1, _MAX_STEPS)] = 5_000
+    eval_every: Annotated[int, Whole(1, _MAX_STEPS)] = 5_000
     # per agent, greedy, after each segment
-    eval_episodes: Annotated[int, _whole(1, _MAX_EPISODES)] = 20
+    eval_episodes: Annotated[int, Whole(1, _MAX_EPISODES)] = 20
     # which networks of each agent are its result: "best" of its evaluations, or the "last"
-    keep: Annotated[str, Checked(OneOf(("best", "last")).check)] = "best"
+    keep: Annotated[str, OneOf(("best", "last"))] = "best"
     # of those networks, whose mean over agents and episodes is the trial's value
-    score_episodes: Annotated[int, _whole(1, _MAX_EPISODES)] = 50
+    score_episodes: Annotated[int, Whole(1, _MAX_EPISODES)] = 50
+    # of each attempt at a trial, which then fails; 0: no limit
+    max_seconds: Annotated[float, Real(0, _YEAR)] = 0.0
+    # without a step of training or evaluation, after which the trial fails; 0: no limit. By default
+    # far more than any of them takes: a false alarm costs a trial, a step that never returns a
+    # worker, and the study its end.
+    stall_seconds: Annotated[float, Real(0, _YEAR)] = 1_800.0
 
     @property
     def segments(self) -> int:
@@ -94,50 +131,66 @@ class Search(Strict):
     """How configurations are found."""
 
     # trials that count: completed and pruned ones
-    trials: Annotated[int, _whole(1, 1_000_000)] = 50
-    sampler: Annotated[Sampler, named(SAMPLERS)] = Tpe()
-    pruner: Annotated[Pruner, named(PRUNERS)] = Hyperband()
+    trials: Annotated[int, Whole(1, 1_000_000)] = 50
+    sampler: Annotated[Sampler, Named(SAMPLERS)] = Tpe()
+    pruner: Annotated[Pruner, Named(PRUNERS)] = Hyperband()
     # failed trials that are replaced; with one more the study is given up
-    max_failures: Annotated[int, _whole(0, 1_000_000)] = 10
+    max_failures: Annotated[int, Whole(0, 1_000_000)] = 10
     # workers that a trial may lose before it fails
-    max_attempts: Annotated[int, _whole(1, 1_000)] = 3
+    max_attempts: Annotated[int, Whole(1, 1_000)] = 3
 
 
 class Final(Strict):
     """The final stage: the best configurations once more, on seeds that the search never saw."""
 
     # configurations retrained
-    top: Annotated[int, _whole(1, 1_000)] = 3
+    top: Annotated[int, Whole(1, 1_000)] = 3
     # fresh agents for each
-    seeds: Annotated[int, _whole(1, 256)] = 10
+    seeds: Annotated[int, Whole(1, 256)] = 10
     # per agent, greedy, at the end
-    episodes: Annotated[int, _whole(1, _MAX_EPISODES)] = 150
+    episodes: Annotated[int, Whole(1, _MAX_EPISODES)] = 150
 
 
 class Spec(Strict):
     """A whole study file."""
 
     # the study's name in the database
-    name: Annotated[str, Checked(_name)]
+    name: Annotated[str, _NAME]
     # every random draw of the study comes from it
-    seed: Annotated[int, _whole(0, 2**32 - 1)] = 0
+    seed: Annotated[int, Whole(0, 2**32 - 1)] = 0
     task: Task = Task()
-    agent: Agent = Agent()
+    agent: Annotated[SearchSpace, _Space()] = SearchSpace({})
     search: Search = Search()
     final: Final = Final()
 
+    @classmethod
+    def read(cls, tables: Any) -> Spec:
+        """The study that these tables describe.
+
+        Raises:
+            FieldError: The mistake to report first, at its dotted path.
+        """
+        try:
+            return cls.model_validate(tables)
+        except ValidationError as error:
+            raise explain(error, _known_keys(_algorithm(tables))) from None
+
     def to_json(self) -> str:
         """The one text of this study: keys sorted, no white space, every default written out."""
-        fields = self.model_dump(mode="json", exclude_none=True)
+        fields = formats.stored(self.model_dump(mode="json", exclude_none=True))
         return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Spec:
-        """The study that `to_json` wrote; VersionMismatchError if another version's did."""
+        """The study that `to_json` wrote, of this version or an earlier one.
+
+        Raises:
+            VersionMismatchError: This version does not understand it.
+        """
         try:
-            return cls.model_validate(json.loads(text))
-        except ValidationError as error:
-            problem = explain(error, cls)
+            tables = json.loads(text)
+            return cls.read(formats.migrated(tables) if isinstance(tables, dict) else tables)
+        except FieldError as problem:
             raise VersionMismatchError(
                 f"the study as stored: {dotted(problem.at)}: {problem.text}"
             ) from None
@@ -149,45 +202,49 @@ class Spec(Strict):
         """SHA-256 of the study's one text, in hexadecimal."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _agent_is_the_algorithms(cls, tables: Any) -> Any:
+        if not isinstance(tables, dict):
+            return tables
+        return {**tables, "agent": _Table(_algorithm(tables), tables.get("agent", {}))}
+
+    @field_serializer("agent")
+    def _agent_as_table(self, agent: SearchSpace) -> dict[str, Any]:
+        return agent.as_table()
+
     @model_validator(mode="after")
     def _parts_agree(self) -> Spec:
-        agent, task, search = self.agent, self.task, self.search
-        if largest(agent.batch_size) > smallest(agent.buffer_size):
+        with under("agent"):
+            params_of(self.task.algorithm).check(self.agent, self.task)
+        with under("search.pruner"):
+            self.search.pruner.check(self)
+        with under("search.sampler"):
+            self.search.sampler.check(self)
+        if self.final.top > self.search.trials:
             raise FieldError(
-                f"up to {largest(agent.batch_size)} is more than the smallest buffer_size"
-                f" ({smallest(agent.buffer_size)}); must fit in it",
-                at="agent.batch_size",
-            )
-        for name in ("learning_starts", "train_freq"):
-            most = largest(getattr(agent, name))
-            if most > task.eval_every:
-                raise FieldError(
-                    f"up to {most} is more than task.eval_every ({task.eval_every}), so a segment"
-                    f" could pass without learning; must be at most {task.eval_every}",
-                    at=f"agent.{name}",
-                )
-        for name in ("min_resource", "n_warmup_steps"):
-            steps = getattr(search.pruner, name, None)
-            if steps is not None and steps > task.train_steps:
-                raise FieldError(
-                    f"{steps} environment steps are more than task.train_steps"
-                    f" ({task.train_steps}); must be at most {task.train_steps}",
-                    at=f"search.pruner.{name}",
-                )
-        if isinstance(search.sampler, Cmaes) and not any(
-            isinstance(knob, IntRange | FloatRange) for knob in agent.searched().values()
-        ):
-            raise FieldError(
-                '"cmaes" searches ranges and [agent] has none; use another sampler such as "tpe"',
-                at="search.sampler",
-            )
-        if self.final.top > search.trials:
-            raise FieldError(
-                f"{self.final.top} is more than search.trials ({search.trials});"
-                f" must be at most {search.trials}",
+                f"{self.final.top} is more than search.trials ({self.search.trials});"
+                f" must be at most {self.search.trials}",
                 at="final.top",
             )
         return self
+
+
+def _algorithm(tables: Any) -> str | None:
+    """The algorithm that [task] names, before anything is checked; None if there is none."""
+    task = tables.get("task", {}) if isinstance(tables, dict) else None
+    if isinstance(task, Task):
+        return task.algorithm
+    name = task.get("algorithm", "dqn") if isinstance(task, dict) else None
+    return name if isinstance(name, str) and name in ALGORITHMS else None
+
+
+def _known_keys(algorithm: str | None) -> Mapping[str, Collection[str]]:
+    """The keys of a study file, each with those of its table."""
+    known: dict[str, Collection[str]] = dict.fromkeys(Spec.model_fields, ())
+    known |= {"task": Task.model_fields, "search": Search.model_fields, "final": Final.model_fields}
+    known["agent"] = [knob.name for knob in dataclasses.fields(params_of(algorithm or "dqn"))]
+    return known
 
 
 def differences(a: Spec, b: Spec) -> list[str]:

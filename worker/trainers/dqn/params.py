@@ -6,7 +6,14 @@ https://stable-baselines3.readthedocs.io/en/master/modules/dqn.html
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from trialfleet.checking.mistakes import FieldError
+from trialfleet.checking.rules import Flag, OneOf, Real, Whole, Widths, knob
+
+if TYPE_CHECKING:
+    from trialfleet.search.knobs import SearchSpace
+    from trialfleet.study.spec import Task
 
 # Observations in a pass through the target network; more of them leave the processor's cache.
 _COLUMNS = 512
@@ -14,25 +21,67 @@ _COLUMNS = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """The hyperparameters of every agent in a trial; agents differ only in their seed."""
+    """The hyperparameters of every agent in a trial; agents differ only in their seed.
 
-    learning_rate: float  # Adam's step size
-    gamma: float  # discount per environment step
-    batch_size: int  # transitions in a gradient step, sampled with replacement
-    buffer_size: int  # transitions the replay memory of an agent holds before it forgets
-    learning_starts: int  # environment steps before the first update, with random actions
-    train_freq: int  # environment steps between rounds of updates
-    gradient_steps: int  # updates in a round; -1: as many as environment steps since the last
-    target_update_interval: int  # environment steps between updates of the target network
-    tau: float  # share of the online network in such an update; 1 copies it
-    exploration_initial_eps: float  # probability of a random action at the start
-    exploration_fraction: float  # share of training over which it falls linearly
-    exploration_final_eps: float  # probability of a random action after that
-    max_grad_norm: float  # longest gradient of an agent, longer ones are scaled down
-    net_arch: tuple[int, ...]  # widths of the hidden layers
-    loss: Literal["huber", "mse"]  # what the temporal-difference error costs; huber's knee is at 1
-    double_q: bool  # the online network picks the next action, the target network values it
-    precision: Literal["fp32", "bf16"] = "fp32"  # of the matrix products of an update
+    The defaults are SB3's where these suit a short CartPole run.
+    """
+
+    # Adam's step size
+    learning_rate: float = knob(1e-3, Real(0, 1, exclusive_low=True))
+    # discount per environment step
+    gamma: float = knob(0.99, Real(0, 1))
+    # transitions in a gradient step, sampled with replacement
+    batch_size: int = knob(64, Whole(1, 65_536))
+    # transitions the replay memory of an agent holds before it forgets
+    buffer_size: int = knob(50_000, Whole(1, 10_000_000))
+    # environment steps before the first update, with random actions
+    learning_starts: int = knob(1_000, Whole(0, 1_000_000_000))
+    # environment steps between rounds of updates
+    train_freq: int = knob(4, Whole(1, 1_000_000))
+    # updates in a round; -1: as many as environment steps since the last
+    gradient_steps: int = knob(1, Whole(1, 1_000_000, extra=(-1,)))
+    # environment steps between updates of the target network
+    target_update_interval: int = knob(250, Whole(1, 1_000_000_000))
+    # share of the online network in such an update; 1 copies it
+    tau: float = knob(1.0, Real(0, 1, exclusive_low=True))
+    # probability of a random action at the start
+    exploration_initial_eps: float = knob(1.0, Real(0, 1))
+    # share of training over which it falls linearly
+    exploration_fraction: float = knob(0.2, Real(0, 1))
+    # probability of a random action after that
+    exploration_final_eps: float = knob(0.05, Real(0, 1))
+    # longest gradient of an agent, longer ones are scaled down
+    max_grad_norm: float = knob(10.0, Real(0, 1e9, exclusive_low=True))
+    # widths of the hidden layers
+    net_arch: tuple[int, ...] = knob((64, 64), Widths())
+    # what the temporal-difference error costs; huber's knee is at 1
+    loss: Literal["huber", "mse"] = knob("huber", OneOf(("huber", "mse")))
+    # the online network picks the next action, the target network values it
+    double_q: bool = knob(True, Flag())
+    # of the matrix products of an update; bf16 is faster where there is hardware for it
+    precision: Literal["fp32", "bf16"] = knob("fp32", OneOf(("fp32", "bf16")))
+
+    @staticmethod
+    def check(space: SearchSpace, task: Task) -> None:
+        """Refuse a space with configurations that could not learn.
+
+        Raises:
+            FieldError: At the knob's name.
+        """
+        batch, buffer = space.largest("batch_size"), space.smallest("buffer_size")
+        if batch > buffer:
+            raise FieldError(
+                f"up to {batch} is more than the smallest buffer_size ({buffer}); must fit in it",
+                at="batch_size",
+            )
+        for name in ("learning_starts", "train_freq"):
+            most = space.largest(name)
+            if most > task.eval_every:
+                raise FieldError(
+                    f"up to {most} is more than task.eval_every ({task.eval_every}), so a segment"
+                    f" could pass without learning; must be at most {task.eval_every}",
+                    at=name,
+                )
 
     @property
     def updates_per_round(self) -> int:

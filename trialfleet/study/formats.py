@@ -1,0 +1,47 @@
+"""The forms in which versions of Trialfleet have stored studies, and how older ones are read.
+
+A stored study has every default written out, so a later version's defaults change nothing in it.
+Whoever adds, renames or redefines a field of the study file raises FORMAT, and adds a step that
+says in the new form what the old one meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trialfleet.errors import VersionMismatchError
+
+FORMAT = 2
+Tables = dict[str, Any]
+
+
+def stored(tables: Mapping[str, Any]) -> Tables:
+    """The tables of a study file with the number of their form."""
+    return {"format": FORMAT, **tables}
+
+
+def migrated(tables: Mapping[str, Any]) -> Tables:
+    """The tables of a stored study in the form of this version.
+
+    Raises:
+        VersionMismatchError: They have the form of a later version.
+    """
+    found = tables.get("format", 1)  # 0.1.0 wrote no number
+    if type(found) is not int or not 1 <= found <= FORMAT:
+        raise VersionMismatchError(
+            f"the study as stored has format {found!r}, this version reads formats 1 to {FORMAT}"
+        )
+    result = {name: value for name, value in tables.items() if name != "format"}
+    for step in range(found, FORMAT):
+        result = _STEPS[step](result)
+    return result
+
+
+def _algorithms(tables: Tables) -> Tables:
+    """There was one algorithm. The time limits change no result: a study gets today's defaults."""
+    task = tables.get("task", {})
+    return {**tables, "task": {"algorithm": "dqn", **task}} if isinstance(task, dict) else tables
+
+
+_STEPS: Mapping[int, Callable[[Tables], Tables]] = {1: _algorithms}
