@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import optuna
 from optuna.exceptions import DuplicatedStudyError
 from sqlalchemy import text
 
+from trialfleet import COMPATIBILITY, __version__
 from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import StudyMismatchError, StudyNotFoundError
 from trialfleet.store import studies
@@ -18,9 +17,10 @@ from trialfleet.study.spec import Spec
 # Two coordinators that start together both insert; the second one's row is the first one's.
 INSERT = text("""
     INSERT INTO fleet.studies
-        (name, search_id, spec, digest, version, budget, max_failures, max_attempts, artifacts)
-    VALUES (:name, :search_id, :spec, :digest, :version, :budget, :max_failures, :max_attempts,
-            :artifacts)
+        (name, search_id, spec, digest, version, compatibility, budget, max_failures,
+         max_attempts, artifacts)
+    VALUES (:name, :search_id, :spec, :digest, :version, :compatibility, :budget, :max_failures,
+            :max_attempts, :artifacts)
     ON CONFLICT DO NOTHING
 """)
 
@@ -36,17 +36,20 @@ def create_or_join(database: Database, spec: Spec, *, artifacts: str = "database
     Raises:
         StudyMismatchError: A study of this name was created from a different file, or by something
             else than Trialfleet; the message shows the differing fields.
+        VersionMismatchError: This version cannot go on with the study.
     """
     try:
         study = studies.find(database, spec.name)
     except StudyNotFoundError:
         study = _create(database, spec, artifacts)
+    if not study.ended:
+        studies.refuse_unusable(study)
     studies.refuse_other(study, spec)
     return study
 
 
 def _create(database: Database, spec: Spec, artifacts: str) -> Study:
-    open_store(artifacts, database)  # refuses a URL that is none, before anything is written
+    open_store(artifacts, database)  # refuses what is no store's URL, before anything is written
     search = _optuna_study(database, spec.name)
     if search.get_trials(deepcopy=False):
         # Another coordinator may have stored it since we looked, and workers have begun.
@@ -64,7 +67,8 @@ def _create(database: Database, spec: Spec, artifacts: str) -> Study:
                 "search_id": search._study_id,
                 "spec": spec.to_json(),
                 "digest": spec.digest,
-                "version": version("trialfleet"),
+                "version": __version__,
+                "compatibility": COMPATIBILITY,
                 "budget": spec.search.trials,
                 "max_failures": spec.search.max_failures,
                 "max_attempts": spec.search.max_attempts,

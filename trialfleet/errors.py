@@ -75,7 +75,7 @@ class StudyDeletedError(StudyNotFoundError):
 
 
 class VersionMismatchError(FleetError):
-    """Install the version that created the study on this worker, or start a study with this one."""
+    """Install the version that created the study, or create it under another name with this one."""
 
     exit_code = 2
 

@@ -19,8 +19,9 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from trialfleet import __version__
 from trialfleet.artifacts.stores import open_store
-from trialfleet.errors import FleetError, LeaseLostError, VersionMismatchError
+from trialfleet.errors import FleetError, LeaseLostError
 from trialfleet.escape import printable, storable
 from trialfleet.postgres.outages import is_outage, lease_was_lost
 from trialfleet.postgres.retry import patiently
@@ -62,8 +63,12 @@ class _Watch:
 
 def versions() -> dict[str, str]:
     """What a result may depend on: everything whose arithmetic is in it."""
-    packages = ("trialfleet", "torch", "numpy", "optuna", "gymnasium")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    packages = ("torch", "numpy", "optuna", "gymnasium")
+    return {
+        "python": platform.python_version(),
+        "trialfleet": __version__,
+        **{name: version(name) for name in packages},
+    }
 
 
 class Worker:
@@ -77,7 +82,8 @@ class Worker:
 
     Raises:
         StudyNotFoundError: There is no such study.
-        VersionMismatchError: Another version created it, or it says something else to this one.
+        VersionMismatchError: This version cannot go on with it.
+        StudyMismatchError: Its stored study file has changed.
     """
 
     def __init__(
@@ -85,18 +91,7 @@ class Worker:
     ) -> None:
         study = studies.find(database, study_name)
         self._versions = versions()
-        if study.version != self._versions["trialfleet"]:
-            raise VersionMismatchError(
-                f"study {study.name!r} was created by trialfleet {study.version}, "
-                f"this is {self._versions['trialfleet']}"
-            )
-        if study.digest != study.spec.digest:
-            # Trained on, it would be another study's trials under this one's name.
-            raise VersionMismatchError(
-                f"study {study.name!r} was stored by trialfleet {study.version} with the digest "
-                f"{study.digest[:12]}, this {self._versions['trialfleet']} reads it as "
-                f"{study.spec.digest[:12]}"
-            )
+        studies.refuse_unusable(study)
         self._database = database
         self._study = study
         self._settings = settings
@@ -116,7 +111,7 @@ class Worker:
                 "study": study.name,
                 "host": self.host,
                 "pid": os.getpid(),
-                "version": study.version,
+                "version": __version__,
             },
             lease_seconds=settings.lease_seconds,
         )

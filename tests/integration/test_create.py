@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 import optuna
 import pytest
-from sqlalchemy import text
+from sqlalchemy import URL, NullPool, create_engine, text
 
 from coordinator.create import create_final, create_or_join
+from migrations.migrate import downgrade, upgrade
 from tests.support.studies import at_once, create, states, take, trivial_spec
-from trialfleet.errors import StudyMismatchError, StudyNotFoundError, UsageError
+from trialfleet import COMPATIBILITY, __version__
+from trialfleet.errors import (
+    StudyMismatchError,
+    StudyNotFoundError,
+    UsageError,
+    VersionMismatchError,
+)
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
+from trialfleet.study import formats
 
 Open = Callable[[], Database]
 
@@ -26,7 +35,7 @@ def test_a_study_is_stored_as_its_file_describes_it(database: Database) -> None:
     assert replace(studies.find(database, "trivial"), seconds=study.seconds) == study
     assert (study.spec, study.digest) == (spec, spec.digest)
     assert (study.stage, study.budget, study.max_failures) == ("search", 7, 5)
-    assert study.version == version("trialfleet")
+    assert (study.version, study.compatibility) == (__version__, COMPATIBILITY)
     assert (study.result, study.reason, study.final_id, study.ended) == (None, None, None, False)
     with database.transaction() as connection:
         assert connection.scalar(text("SELECT max_attempts FROM fleet.studies")) == 2
@@ -133,18 +142,94 @@ def test_a_study_keeps_the_artifact_store_it_was_created_with(
 
 def test_the_only_study_needs_no_name(database: Database) -> None:
     with pytest.raises(UsageError, match=r"not exactly one to choose from \(none\)"):
-        studies.only(database)
+        studies.find_single(database)
     create(database, name="one")
-    assert studies.only(database).name == "one"
+    assert studies.find_single(database).name == "one"
     create(database, name="two")
     with pytest.raises(UsageError, match=r"\(one, two\)"):
-        studies.only(database)
+        studies.find_single(database)
     # Only one is left to work on.
     with database.transaction() as connection:
         connection.execute(text("UPDATE fleet.studies SET stage = 'done' WHERE name = 'one'"))
-    assert studies.only(database).name == "two"
+    assert studies.find_single(database).name == "two"
 
 
 def test_an_unknown_study_is_named(database: Database) -> None:
     with pytest.raises(StudyNotFoundError, match="no study is called 'cartpole'"):
         studies.find(database, "cartpole")
+
+
+def test_a_study_of_0_1_0_is_joined_by_its_own_file(database: Database) -> None:
+    # Its stored form has no number, no algorithm and no time limits, so its digest is another.
+    study = create(database)
+    old = json.loads(study.stored)
+    del old["format"]
+    for name in ("algorithm", "max_seconds", "stall_seconds"):
+        del old["task"][name]
+    store(database, json.dumps(old, sort_keys=True, separators=(",", ":")))
+    joined = create(database)
+    assert joined.digest != trivial_spec().digest
+    assert joined.spec == trivial_spec()
+    with pytest.raises(StudyMismatchError, match=r"different study file: seed: 3 there, 4 here$"):
+        create(database, seed=4)
+
+
+def test_a_patch_release_goes_on_with_a_running_study(database: Database) -> None:
+    create(database)
+    change(database, version="0.2.99")
+    assert create(database).version == "0.2.99"
+
+
+def test_a_coordinator_of_another_compatibility_is_refused(database: Database) -> None:
+    create(database)
+    change(database, version="0.1.0", compatibility=1)
+    with pytest.raises(VersionMismatchError) as refused:
+        create(database)
+    assert str(refused.value) == (
+        "study 'trivial' was created by trialfleet 0.1.0 (compatibility 1), "
+        f"this is {__version__} (compatibility {COMPATIBILITY})"
+    )
+    # Ended, there is nothing left that it could do wrong.
+    change(database, stage="done")
+    assert create(database).stage == "done"
+
+
+def test_a_study_that_cannot_be_read_leaves_the_others_alone(database: Database) -> None:
+    create(database, name="broken")
+    create(database, name="whole")
+    store(database, '{"name":"broken","later":1}', name="broken")
+    assert [study.name for study in studies.find_all(database)] == ["broken", "whole"]
+    assert studies.find_single(database).name == "whole"
+    broken = studies.find(database, "broken")
+    assert broken.unreadable is not None
+    with pytest.raises(VersionMismatchError, match=r"broken.*later: unknown key"):
+        assert broken.spec
+    with pytest.raises(VersionMismatchError, match="later: unknown key"):
+        create(database, name="broken")
+    # With no other left, the error says what is wrong with it.
+    change(database, name="whole", stage="done")
+    assert studies.find_single(database).name == "broken"
+
+
+def test_a_study_stored_before_there_were_numbers_has_number_1(database_url: URL) -> None:
+    with closing(Database(database_url, application="tests")) as database:
+        create(database)
+        with create_engine(database_url, poolclass=NullPool).begin() as connection:
+            downgrade(connection, "0002")
+            upgrade(connection)
+        assert studies.find(database, "trivial").compatibility == 1
+
+
+def change(database: Database, *, name: str = "trivial", **values: object) -> None:
+    """Set columns of the study's row."""
+    columns = ", ".join(f"{column} = :{column}" for column in values)
+    with database.transaction() as connection:
+        connection.execute(
+            text(f"UPDATE fleet.studies SET {columns} WHERE name = :study"),
+            {**values, "study": name},
+        )
+
+
+def store(database: Database, stored: str, *, name: str = "trivial") -> None:
+    """Store this text as the study file, as the version that created the study would have."""
+    change(database, name=name, spec=stored, digest=formats.digest(stored))

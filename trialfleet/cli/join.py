@@ -44,10 +44,10 @@ def wait_for_study(
     deadline = time.monotonic() + patience
     while True:
         try:
-            study = studies.only(database) if name is None else studies.find(database, name)
+            study = studies.find_single(database) if name is None else studies.find(database, name)
             break
         except (StudyNotFoundError, UsageError):
-            several = name is None and studies.every(database)
+            several = name is None and studies.find_all(database)
             if several or time.monotonic() >= deadline:
                 raise
         pause(_POLL)

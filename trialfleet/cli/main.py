@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from trialfleet import __version__
 from trialfleet.cli import imports
 from trialfleet.cli.commands.inspect.best import best
 from trialfleet.cli.commands.inspect.check import check
@@ -46,9 +47,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
-
-        print(f"trialfleet {version('trialfleet')}")
+        print(f"trialfleet {__version__}")
         raise typer.Exit
 
 

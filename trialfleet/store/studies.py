@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Row, text
 
-from trialfleet.errors import StudyMismatchError, StudyNotFoundError, UsageError
+from trialfleet import COMPATIBILITY, __version__
+from trialfleet.errors import (
+    StudyMismatchError,
+    StudyNotFoundError,
+    UsageError,
+    VersionMismatchError,
+)
 from trialfleet.store.leases import Stage
 from trialfleet.store.storage import Database
+from trialfleet.study import formats
 from trialfleet.study.spec import FINAL_SUFFIX, Spec, differences
 
 COLUMNS = """
-    name, search_id, final_id, stage, spec, digest, version, budget, max_failures, artifacts,
-    result, reason,
+    name, search_id, final_id, stage, spec AS stored, digest, version, compatibility, budget,
+    max_failures, artifacts, result, reason,
     extract(epoch FROM coalesce(ended_at, now()) - created_at) AS seconds
 """
 FIND = text(f"SELECT {COLUMNS} FROM fleet.studies WHERE name = :name")  # noqa: S608
@@ -29,15 +37,40 @@ class Study:
     search_id: int  # Optuna's study of the search
     final_id: int | None  # Optuna's study of the final stage, once it has begun
     stage: Stage
-    spec: Spec
-    digest: str
+    stored: str  # the study file, as the version that created the study wrote it
+    digest: str  # of that text as it was then
     version: str  # of the Trialfleet that created it
+    compatibility: int  # that version's; those with the same number can go on with it
     budget: int  # trials that count
     max_failures: int
     artifacts: str  # URL of the artifact store that all its workers use
     result: dict[str, Any] | None  # the final stage's outcome
     reason: str | None  # why it failed
     seconds: float  # since it was created, or from then to its end
+
+    @cached_property
+    def spec(self) -> Spec:
+        """The study file.
+
+        Raises:
+            VersionMismatchError: This version does not understand it.
+        """
+        try:
+            return Spec.from_json(self.stored)
+        except VersionMismatchError as exc:
+            raise VersionMismatchError(
+                f"study {self.name!r}, created by trialfleet {self.version}, cannot be read by "
+                f"{__version__}: {exc}"
+            ) from exc
+
+    @property
+    def unreadable(self) -> str | None:
+        """Why this version does not understand the study file; None if it does."""
+        try:
+            assert self.spec
+        except VersionMismatchError as exc:
+            return str(exc)
+        return None
 
     @property
     def final_name(self) -> str:
@@ -66,40 +99,67 @@ def find(database: Database, name: str) -> Study:
     return _study(row)
 
 
-def every(database: Database) -> list[Study]:
-    """All studies, oldest first."""
+def find_all(database: Database) -> list[Study]:
+    """All studies, oldest first, those included that this version cannot read."""
     with database.transaction() as connection:
         return [_study(row) for row in connection.execute(ALL)]
 
 
-def only(database: Database) -> Study:
+def find_single(database: Database) -> Study:
     """The one study that has not ended, for a command that was given no name.
+
+    Studies that have ended, or that this version cannot read, count only where there are no others.
 
     Raises:
         UsageError: There is none, or more than one.
     """
-    studies = every(database)
-    candidates = [study for study in studies if not study.ended] or studies
+    studies = find_all(database)
+    running = [study for study in studies if not study.ended]
+    readable = [study for study in running if study.unreadable is None]
+    candidates = readable or running or studies
     if len(candidates) != 1:
         names = ", ".join(study.name for study in candidates) or "none"
         raise UsageError(f"name the study: there is not exactly one to choose from ({names})")
     return candidates[0]
 
 
-def refuse_other(study: Study, spec: Spec) -> None:
-    """Return if `spec`, from a study file, is what the stored study was created from.
+def refuse_unusable(study: Study) -> None:
+    """Return if this version of Trialfleet may go on with the study.
 
     Raises:
-        StudyMismatchError: It is not; the message shows the differing fields.
+        VersionMismatchError: Its results would not be those of the version that created it, or it
+            cannot read the study file.
+        StudyMismatchError: The stored study file has changed since the study was created.
     """
-    if study.digest != spec.digest:
-        fields = "; ".join(differences(study.spec, spec))
+    if study.compatibility != COMPATIBILITY:
+        raise VersionMismatchError(
+            f"study {study.name!r} was created by trialfleet {study.version} (compatibility "
+            f"{study.compatibility}), this is {__version__} (compatibility {COMPATIBILITY})"
+        )
+    digest = formats.digest(study.stored)
+    if digest != study.digest:
+        # Trained on, it would be another study's trials under this one's name.
         raise StudyMismatchError(
-            f"study {study.name!r} exists with a different study file "
-            f"(digest {study.digest[:12]} there, {spec.digest[:12]} here): {fields}"
+            f"the stored study file of {study.name!r} has the digest {digest[:12]}, but the study "
+            f"was created from one with {study.digest[:12]}"
+        )
+    if study.unreadable is not None:
+        raise VersionMismatchError(study.unreadable)
+
+
+def refuse_other(study: Study, spec: Spec) -> None:
+    """Return if `spec`, from a study file, means what the stored study was created from.
+
+    Raises:
+        StudyMismatchError: It does not; the message shows the differing fields.
+        VersionMismatchError: This version cannot read the stored study file.
+    """
+    fields = differences(study.spec, spec)
+    if fields:
+        raise StudyMismatchError(
+            f"study {study.name!r} exists with a different study file: {'; '.join(fields)}"
         )
 
 
 def _study(row: Row[Any]) -> Study:
-    fields = {**row._mapping, "spec": Spec.from_json(row.spec), "seconds": float(row.seconds)}
-    return Study(**fields)
+    return Study(**{**row._mapping, "seconds": float(row.seconds)})

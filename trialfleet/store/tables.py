@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 SCHEMA = "fleet"
 # The migration that this code needs; a test holds it to the newest one.
-REVISION = "0002"
+REVISION = "0003"
 
 metadata = MetaData(schema=SCHEMA)
 
@@ -42,8 +42,9 @@ studies = Table(
     Column("final_id", Integer, unique=True),  # Optuna's study NAME.final, once it exists
     Column("stage", Text, nullable=False, server_default="search"),
     Column("spec", Text, nullable=False),  # canonical JSON: what a worker needs to train
-    Column("digest", Text, nullable=False),
+    Column("digest", Text, nullable=False),  # of that text
     Column("version", Text, nullable=False),  # of the Trialfleet that created the study
+    Column("compatibility", Integer, nullable=False),  # trialfleet.COMPATIBILITY of that version
     Column("budget", Integer, nullable=False),  # trials that count
     Column("max_failures", Integer, nullable=False),  # FAILs beyond this end the study
     Column("max_attempts", Integer, nullable=False),  # lost attempts that make a trial FAIL

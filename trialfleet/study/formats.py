@@ -7,6 +7,7 @@ says in the new form what the old one meant.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,11 @@ Tables = dict[str, Any]
 def stored(tables: Mapping[str, Any]) -> Tables:
     """The tables of a study file with the number of their form."""
     return {"format": FORMAT, **tables}
+
+
+def digest(text: str) -> str:
+    """SHA-256 of a stored study's text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def migrated(tables: Mapping[str, Any]) -> Tables:

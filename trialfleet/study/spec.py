@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -200,7 +199,7 @@ class Spec(Strict):
     @property
     def digest(self) -> str:
         """SHA-256 of the study's one text, in hexadecimal."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        return formats.digest(self.to_json())
 
     @model_validator(mode="before")
     @classmethod
@@ -251,9 +250,9 @@ def differences(a: Spec, b: Spec) -> list[str]:
     """One line for each field in which the stored study a and the given study b differ."""
     there, here = _fields(a), _fields(b)
     return [
-        f"{field}: {_toml(there[field])} there, {_toml(here[field])} here"
-        for field in here
-        if there[field] != here[field]
+        f"{field}: {_toml(there.get(field))} there, {_toml(here.get(field))} here"
+        for field in {**here, **there}
+        if there.get(field) != here.get(field)
     ]
 
 
@@ -269,6 +268,8 @@ def _fields(spec: Spec) -> dict[str, Any]:
 
 
 def _toml(value: Any) -> str:
+    if value is None:
+        return "nothing"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
     return json.dumps(value)

@@ -26,7 +26,7 @@ def best(
     from trialfleet.store import studies
 
     with open_database(load_settings(), application="trialfleet-best") as database:
-        chosen = studies.find(database, study) if study else studies.only(database)
+        chosen = studies.find(database, study) if study else studies.find_single(database)
         if chosen.result is None:
             raise UsageError(f"study {chosen.name!r} has no winner (it is at {chosen.stage!r})")
         path = save_model(database, chosen, out) if out else None

@@ -17,14 +17,24 @@ def status(study: StudyName = None, as_json: AsJson = False) -> None:
     from trialfleet.store import studies
 
     with open_database(load_settings(), application="trialfleet-status") as database:
-        chosen = [studies.find(database, study)] if study else studies.every(database)
-        shots = [snapshot(database, each) for each in chosen]
+        chosen = [studies.find(database, study)] if study else studies.find_all(database)
+        # One study that this version cannot read does not hide the others.
+        shots = {
+            each.name: snapshot(database, each) for each in chosen if study or not each.unreadable
+        }
     if as_json:
-        print(json.dumps([as_dict(shot) for shot in shots], indent=2))
-    elif not shots:
+        looks = [
+            as_dict(shots[each.name])
+            if each.name in shots
+            else {"study": each.name, "stage": each.stage, "unreadable": each.unreadable}
+            for each in chosen
+        ]
+        print(json.dumps(looks, indent=2))
+    elif not chosen:
         console.out.print("no studies yet; create one with `trialfleet run STUDY.toml`")
-    elif len(shots) == 1:
-        console.out.print(picture(shots[0]))
+    elif len(chosen) == 1 and shots:
+        console.out.print(picture(shots[chosen[0].name]))
     else:
-        for shot in shots:
-            console.out.print(f"{shot.study.stage:7} {summary(shot)}", soft_wrap=True)
+        for each in chosen:
+            line = summary(shots[each.name]) if each.name in shots else each.unreadable
+            console.out.print(f"{each.stage:7} {line}", soft_wrap=True)
