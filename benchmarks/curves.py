@@ -16,7 +16,7 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 
 from benchmarks import dqn_speed
 from benchmarks.intervals import Interval, bootstrap_interval, interquartile_mean
-from worker.threads import use_one_thread
-from worker.trainers.dqn.evaluate import evaluate
+from worker.trainers.dqn.episodes import evaluate
 from worker.trainers.dqn.network import load_network
 from worker.trainers.dqn.params import Params
-from worker.trainers.dqn.train import Evaluation, Training
+from worker.trainers.dqn.trainer import Training
+from worker.trainers.protocol import Evaluation, Job
+from worker.trainers.threads import use_one_thread
 
 ENV = "CartPole-v1"
 SETTINGS = {
@@ -133,20 +134,20 @@ def train_ours(
 ) -> Curves:
     """Train all of `seeds` as one program."""
     use_one_thread()
-    training = Training(
-        ENV,
-        params,
-        seeds,
+    job = Job(
+        env=ENV,
+        knobs=asdict(params),
+        seeds=seeds,
         train_steps=steps,
         eval_every=every,
         eval_episodes=episodes,
-        score_episodes=episodes,
+        score_episodes=1,
         keep="last",
     )
     curves: Curves = {seed: {} for seed in seeds}
-    for event in training.run():
+    for event in Training(job).run():
         if isinstance(event, Evaluation):
-            for seed, mean in zip(seeds, event.returns.mean(axis=1), strict=True):
+            for seed, mean in zip(seeds, event.metrics["return"], strict=True):
                 curves[seed][event.step] = float(mean)
     return curves
 

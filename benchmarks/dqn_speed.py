@@ -25,11 +25,12 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from worker.threads import use_one_thread
 from worker.trainers.dqn.agent import Agent
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.replay import ReplayMemory
-from worker.trainers.dqn.train import Training
+from worker.trainers.dqn.trainer import Training
+from worker.trainers.protocol import Job
+from worker.trainers.threads import use_one_thread
 
 # "light" is CleanRL's CartPole network and update rhythm; "heavy" is RL Zoo's for CartPole.
 SETTINGS = {
@@ -86,18 +87,20 @@ _EDGE = 1024  # of the square matrices whose product says what the CPU can do
 
 def train(params: Params, agents: int, steps: int) -> float:
     """Agent-steps in a second of our training."""
-    training = Training(
-        "CartPole-v1",
-        params,
-        range(agents),
+    job = Job(
+        env="CartPole-v1",
+        knobs=asdict(params),
+        seeds=range(agents),
         train_steps=steps,
         eval_every=steps,
         eval_episodes=1,
         score_episodes=1,
     )
+    training = Training(job)
     began = time.perf_counter()
     for _ in training.run():
         pass
+    training.close()
     return agents * steps / (time.perf_counter() - began)
 
 

@@ -37,9 +37,10 @@ from trialfleet.search.space import suggest
 from trialfleet.seeds import fresh_seeds, search_seeds
 from trialfleet.study.file import load
 from trialfleet.study.spec import Spec
-from worker.threads import use_one_thread
-from worker.trainers.dqn.params import Params
-from worker.trainers.dqn.train import Evaluation, NonFiniteError, Training
+from worker.trainers import protocol
+from worker.trainers.dqn.trainer import Training
+from worker.trainers.protocol import NonFiniteError, Progress, Score
+from worker.trainers.threads import use_one_thread
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -135,30 +136,34 @@ def _train(
     """Train to the end, or to where the trial is pruned; without a trial, as the final stage."""
     task, final = job.spec.task, job.spec.final
     training = Training(
-        task.env,
-        Params(**knobs),
-        seeds,
-        train_steps=task.train_steps,
-        eval_every=task.eval_every,
-        eval_episodes=task.eval_episodes,
-        score_episodes=task.score_episodes if trial is not None else final.episodes,
-        keep="best" if task.keep == "best" else "last",
+        protocol.Job(
+            env=task.env,
+            knobs=knobs,
+            seeds=seeds,
+            train_steps=task.train_steps,
+            eval_every=task.eval_every,
+            eval_episodes=task.eval_episodes,
+            score_episodes=task.score_episodes if trial is not None else final.episodes,
+            keep="best" if task.keep == "best" else "last",
+        )
     )
-    score = _Score(math.nan, 0)
     try:
         for event in training.run():
-            if not isinstance(event, Evaluation):
+            steps = event.step * len(seeds)
+            if isinstance(event, Score):
+                return TrialState.COMPLETE, _Score(float(event.returns.mean()), steps)
+            if isinstance(event, Progress) or trial is None:
                 continue
-            score = _Score(float(event.returns.mean()), event.step * len(seeds))
-            if trial is None:
-                continue
-            trial.report(score.mean, event.step)
-            if event.segment < training.segments and trial.should_prune():
-                return TrialState.PRUNED, score
+            mean = float(event.metrics["return"].mean())
+            trial.report(mean, event.step)
+            if event.step < task.train_steps and trial.should_prune():
+                return TrialState.PRUNED, _Score(mean, steps)
     except NonFiniteError:
         lost = (training.segment + 1) * task.eval_every * len(seeds)
         return TrialState.FAIL, _Score(math.nan, lost)
-    return TrialState.COMPLETE, score
+    finally:
+        training.close()
+    raise AssertionError("a training ends with its score")
 
 
 def median(values: Iterable[float]) -> float:

@@ -176,29 +176,32 @@ class Objective:
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train the trial; its score."""
-        from worker.trainers.dqn.params import Params
-        from worker.trainers.dqn.train import Evaluation, Training
+        from worker.trainers.dqn.trainer import Training
+        from worker.trainers.protocol import Job, Progress, Score
 
         trial.set_user_attr("pid", os.getpid())
         task = self._spec.task
         training = Training(
-            task.env,
-            Params(**space.suggest(trial, self._spec.agent)),
-            seeds.search_seeds(self._spec.seed, trial.number, task.seeds),
-            train_steps=task.train_steps,
-            eval_every=task.eval_every,
-            eval_episodes=task.eval_episodes,
-            score_episodes=task.score_episodes,
-            device="cpu",
+            Job(
+                env=task.env,
+                knobs=space.suggest(trial, self._spec.agent),
+                seeds=seeds.search_seeds(self._spec.seed, trial.number, task.seeds),
+                train_steps=task.train_steps,
+                eval_every=task.eval_every,
+                eval_episodes=task.eval_episodes,
+                score_episodes=task.score_episodes,
+                keep="best" if task.keep == "best" else "last",
+            )
         )
-        score = float("nan")
         for event in training.run():
-            if isinstance(event, Evaluation):
-                score = float(event.returns.mean())
-                trial.report(score, event.step)
-                if event.segment < training.segments and trial.should_prune():
-                    raise optuna.TrialPruned
-        return score
+            if isinstance(event, Score):
+                return float(event.returns.mean())
+            if isinstance(event, Progress):
+                continue
+            trial.report(float(event.metrics["return"].mean()), event.step)
+            if event.step < task.train_steps and trial.should_prune():
+                raise optuna.TrialPruned
+        raise AssertionError("a training ends with its score")
 
 
 def work(url: str, file: Path, lease: float) -> None:

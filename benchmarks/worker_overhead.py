@@ -40,24 +40,25 @@ from trialfleet.store import leases
 from trialfleet.store.storage import Database
 from trialfleet.study.file import load
 from trialfleet.study.spec import Spec
-from worker.attempt import Attempt, Configuration
+from worker.attempt import Attempt
 from worker.heartbeat import Heartbeat
 from worker.loop import Worker
 from worker.reports import Reports
-from worker.resume import Snapshots
+from worker.resume import Checkpoints
 from worker.stop import Stop, StopRequested
-from worker.threads import use_one_thread
-from worker.trainers.dqn.train import Training
+from worker.trainers.dqn import trainer
+from worker.trainers.dqn.trainer import Training
+from worker.trainers.threads import use_one_thread
 
 # What of the worker is timed, and as which part.
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "claim": [(leases, "claim")],
     "open, suggest": [(Attempt, "_open")],
-    "look for a checkpoint": [(Snapshots, "restore")],
-    "make the agents": [(Configuration, "training")],
-    "report, curves": [(Reports, "try_to_flush"), (Reports, "flush")],
+    "look for a checkpoint": [(Checkpoints, "restore")],
+    "make the agents": [(trainer, "make_trainer")],
+    "report, metrics": [(Reports, "try_to_flush"), (Reports, "flush")],
     "prune": [(Reports, "pruned")],
-    "checkpoint": [(Snapshots, "take"), (Snapshots, "save_if_due")],
+    "checkpoint": [(Checkpoints, "take"), (Checkpoints, "save_if_due")],
     "finish": [(leases, "finish")],
 }
 TRAINING = "training"

@@ -1,4 +1,4 @@
-"""Evaluations on their way to the database, and the pruner's word on them."""
+"""Evaluations on their way to the database, and what the pruner makes of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trialfleet.store import metrics
 from trialfleet.store.metrics import Metric
 from trialfleet.store.storage import Database
 from trialfleet.store.trials.optuna_rows import note_report, report
-from worker.trainers.dqn.train import Evaluation
+from worker.trainers.protocol import Evaluation
 
 log = structlog.get_logger()
 
@@ -33,17 +33,21 @@ class Reports:
         self._waiting.append(evaluation)
 
     def flush(self) -> None:
-        """Write what waits, oldest first. Repeating it after a lost reply changes nothing."""
+        """Write all that waits in one transaction. Repeating it changes nothing."""
         if not self._waiting:
             return
-        means = {each.step: each.returns.mean(axis=1) for each in self._waiting}  # [S] each
+        means = {each.step: float(each.metrics["return"].mean()) for each in self._waiting}
+        rows = [
+            Metric(step=each.step, name=name, values=values.tolist())
+            for each in self._waiting
+            for name, values in each.metrics.items()
+        ]
         with self._database.transaction(self._fence) as connection:
-            for step, values in means.items():
-                report(connection, self._database, self._trial, float(values.mean()), step)
-            rows = [Metric(step=step, name="return", values=v) for step, v in means.items()]
+            for step, mean in means.items():
+                report(connection, self._database, self._trial, mean, step)
             metrics.write(connection, self._trial._trial_id, rows)
-        for step, values in means.items():
-            note_report(self._trial, float(values.mean()), step)
+        for step, mean in means.items():
+            note_report(self._trial, mean, step)
         self._waiting.clear()
 
     def try_to_flush(self) -> bool:

@@ -1,4 +1,4 @@
-"""A training's state as bytes, and back: safetensors, in which nothing can be executed."""
+"""A trainer's state as bytes, and back: safetensors, in which nothing can be executed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.numpy import load, save
 
 from trialfleet.artifacts import blobs
 from trialfleet.errors import ArtifactStoreError, BlobDamagedError
@@ -17,7 +17,7 @@ from trialfleet.store import checkpoints, leases
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
-from worker.trainers.dqn.train import Training
+from worker.trainers.protocol import Trainer
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-class Snapshots:
+class Checkpoints:
     """The checkpoints of one attempt.
 
     Args:
@@ -52,8 +52,8 @@ class Snapshots:
         self._step: int | None = None  # of the bytes below, while they are not stored
         self._data = b""
 
-    def restore(self, training: Training) -> int:
-        """Put the training where the trial's checkpoint is, if there is one; its step, else 0.
+    def restore(self, trainer: Trainer) -> int:
+        """Put the trainer where the trial's checkpoint is, if there is one; its step, else 0.
 
         A damaged checkpoint is forgotten, and the trial starts over.
         """
@@ -65,7 +65,7 @@ class Snapshots:
             data = blobs.get(self._store, stored)
             if _digest(data) != self._study.digest:
                 raise BlobDamagedError("it is another study's")
-            training.load_state(load(data))
+            trainer.load_state(load(data))
         except (BlobDamagedError, SafetensorError, KeyError, ValueError) as exc:
             log.warning(
                 "checkpoint damaged, starting over", trial=self._claim.number, reason=str(exc)
@@ -75,10 +75,10 @@ class Snapshots:
         log.info("resumed", trial=self._claim.number, step=step)
         return step
 
-    def take(self, training: Training, step: int) -> None:
+    def take(self, trainer: Trainer, step: int) -> None:
         """Keep the state at a segment's end, for whenever it is to be stored."""
         self._step = step
-        self._data = save(training.state(), metadata={"digest": self._study.digest})
+        self._data = save(trainer.state(), metadata={"digest": self._study.digest})
 
     def save_if_due(self) -> None:
         """Store what was taken, if the last time is long enough ago. A failure is only logged."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worker.threads import use_one_thread
 from worker.trainers.dqn.network import load_network
 from worker.trainers.dqn.params import Params
-from worker.trainers.dqn.train import Evaluation, Training
+from worker.trainers.dqn.trainer import Training
+from worker.trainers.protocol import Evaluation, Job, Score
+from worker.trainers.threads import use_one_thread
 
 FILE = Path(__file__).with_name("band.json")
 AGENTS = 8  # in a set of seeds
@@ -97,27 +99,31 @@ def figures(seeds: Sequence[int]) -> Figures:
     """Train agents of these seeds on the lock; means over them."""
     with lock_registered() as env_id:
         training = Training(
-            env_id,
-            PARAMS,
-            seeds,
-            train_steps=_STEPS,
-            eval_every=_STEPS // 2,
-            eval_episodes=1,
-            score_episodes=1,
+            Job(
+                env=env_id,
+                knobs=asdict(PARAMS),
+                seeds=seeds,
+                train_steps=_STEPS,
+                eval_every=_STEPS // 2,
+                eval_episodes=1,
+                score_episodes=1,
+                keep="last",
+            )
         )
-        halves = [event for event in training.run() if isinstance(event, Evaluation)]
-    network = load_network(training.networks())
+        first, second, score = [e for e in training.run() if isinstance(e, Evaluation | Score)]
+    assert isinstance(first, Evaluation)
+    assert isinstance(second, Evaluation)
+    assert isinstance(score, Score)
+    network = load_network(training.result())
     nearest = torch.eye(Lock.doors)[:6].expand(len(seeds), -1, -1)  # doors that all have seen
     values = network(nearest).detach().numpy().mean(axis=0)  # [6, 2]
     right = np.array(Lock.opens[:6])
-    loss = halves[1].loss
-    assert loss is not None
     return {
-        "doors opened half-way": float(halves[0].returns.mean()),
-        "doors opened at the end": float(halves[1].returns.mean()),
+        "doors opened half-way": float(first.metrics["return"].mean()),
+        "doors opened at the end": float(score.returns.mean()),
         "value of the right action": float(values[np.arange(6), right].mean()),
         "value of the wrong action": float(values[np.arange(6), 1 - right].mean()),
-        "loss in the second half": float(loss.mean()),
+        "loss in the second half": float(second.metrics["loss"].mean()),
     }
 
 

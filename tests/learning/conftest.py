@@ -10,10 +10,10 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
-from worker.threads import use_one_thread
 from worker.trainers.dqn.agent import Agent
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.replay import Batches, ReplayMemory
+from worker.trainers.threads import use_one_thread
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ is what says the thresholds mean something.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import gymnasium
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from worker.trainers.dqn.network import load_network
 from worker.trainers.dqn.params import Params
-from worker.trainers.dqn.train import Evaluation, Training
+from worker.trainers.dqn.trainer import Training
+from worker.trainers.protocol import Job, Score
 
 pytestmark = pytest.mark.learning
 
@@ -45,18 +46,22 @@ PARAMS = Params(
 def train(
     env_id: str, params: Params, seeds: Sequence[int], steps: int
 ) -> tuple[Training, NDArray[np.float64]]:
-    """Train to the end; return the training and the last greedy returns [S, 20]."""
+    """Train to the end; return the training and the score of each agent [S]."""
     training = Training(
-        env_id,
-        params,
-        seeds,
-        train_steps=steps,
-        eval_every=steps // 2,
-        eval_episodes=1,
-        score_episodes=20,
+        Job(
+            env=env_id,
+            knobs=asdict(params),
+            seeds=seeds,
+            train_steps=steps,
+            eval_every=steps // 2,
+            eval_episodes=1,
+            score_episodes=20,
+            keep="last",
+        )
     )
-    ends = [event for event in training.run() if isinstance(event, Evaluation)]
-    return training, ends[-1].returns
+    *_, score = training.run()
+    assert isinstance(score, Score)
+    return training, score.returns
 
 
 class StayOrLeave(gymnasium.Env[Any, Any]):
@@ -108,7 +113,7 @@ def test_the_values_are_the_true_ones(mistake: str, learns: bool) -> None:
         exploration_final_eps=0.5,
     )
     training, _ = train("StayOrLeave-v0", params, range(4), 3_000)
-    network = load_network(training.networks())
+    network = load_network(training.result())
     values = network(torch.ones(4, 1, 1)).detach().numpy()[:, 0]  # [S, A]
     print(mistake, values.tolist())
     close = np.abs(values - [10.0, 5.0]).max(axis=1) < 0.5  # [S]
@@ -123,5 +128,5 @@ def test_the_values_are_the_true_ones(mistake: str, learns: bool) -> None:
 def test_cartpole_stays_up(mistake: str, learns: bool) -> None:
     """Catches a dropped terminal mask and a frozen target; a random policy lasts 22 steps."""
     _, returns = train("CartPole-v1", PARAMS, range(6), 8_000)
-    print(mistake, returns.mean(axis=1))
+    print(mistake, returns)
     assert bool(returns.mean() > 80) is learns

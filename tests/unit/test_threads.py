@@ -9,7 +9,7 @@ import sys
 def test_neither_library_computes_in_a_second_thread() -> None:
     program = (
         "import numpy, threadpoolctl, torch\n"
-        "from worker.threads import use_one_thread\n"
+        "from worker.trainers.threads import use_one_thread\n"
         "use_one_thread()\n"
         "blas = [p for p in threadpoolctl.threadpool_info() if p['user_api'] == 'blas']\n"
         "print(torch.get_num_threads(), {pool['num_threads'] for pool in blas})"

@@ -12,7 +12,7 @@ from trialfleet.errors import StudyFileError
 from trialfleet.search import space
 from trialfleet.study.file import load
 from trialfleet.study.spec import Spec
-from worker.envs import inspect_env
+from worker.trainers.envs import inspect_env
 
 
 def load_checked(path: Path) -> Spec:

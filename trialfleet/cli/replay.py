@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from trialfleet.cli.show.model import load_model
@@ -13,13 +15,11 @@ from trialfleet.errors import UsageError
 from trialfleet.search import space
 from trialfleet.store import metrics, studies
 from trialfleet.store.storage import Database
-from worker.attempt import Configuration
-from worker.envs import inspect_env
+from worker.configuration import make_job
 from worker.loop import versions
-from worker.threads import use_one_thread
-from worker.trainers.dqn.evaluate import evaluate
-from worker.trainers.dqn.network import load_network
-from worker.trainers.dqn.train import Evaluation
+from worker.trainers.protocol import WALL_CLOCK, Evaluation, Score
+from worker.trainers.registry import algorithm
+from worker.trainers.threads import use_one_thread
 
 
 def evaluate_model(path: Path, *, episodes: int, seed: int) -> str:
@@ -29,16 +29,14 @@ def evaluate_model(path: Path, *, episodes: int, seed: int) -> str:
         UsageError: The file is no saved agent, or one for another environment.
     """
     arrays, manifest = load_model(path)
-    env = manifest["task"]["env"]
-    shape = inspect_env(env)
+    task = manifest["task"]
+    env = task["env"]
+    use_one_thread()
     try:
-        network = load_network(arrays)
+        playing = algorithm(task.get("algorithm", "dqn")).play_saved
+        returns = playing(arrays, env, seed=seed, episodes=episodes)  # [E]
     except ValueError as exc:
         raise UsageError(f"{path}: {exc}") from exc
-    if (network.sizes[0], network.sizes[-1]) != (shape.observation_size, shape.actions):
-        raise UsageError(f"{path}: its network does not fit {env}")
-    use_one_thread()
-    returns = evaluate(network, env, [np.random.SeedSequence(seed)], episodes).returns[0]  # [E]
     return (
         f"{env}: mean return {returns.mean():.1f} ± {returns.std():.1f} over {episodes} episodes "
         f"(lowest {returns.min():.1f}, highest {returns.max():.1f})"
@@ -64,33 +62,57 @@ def replay_trial(
     trial = trials[number]
     if "scores" not in trial.user_attrs:
         raise UsageError(f"trial {number} of {optuna_name!r} is {trial.state.name}: no result")
-    stored = dict(metrics.read(database, study_id, "return").get(number, []))
+    stored = {
+        name: dict(curve)
+        for name, curve in metrics.read_trial(database, trial._trial_id).items()
+        if name not in WALL_CLOCK
+    }
+    last = max(stored["return"])
     _say_if_built_differently(trial, console)
-    configuration = Configuration(
-        knobs=space.decode(trial.params, study.spec.agent),
-        seeds=trial.user_attrs["seeds"],
-        score_episodes=(study.spec.final.episodes if final else study.spec.task.score_episodes),
-    )
+    task = study.spec.task
+    knobs, seeds = space.decode(trial.params, study.spec.agent), trial.user_attrs["seeds"]
+    job = make_job(study, knobs, seeds, final=final, device="cpu")
     use_one_thread()
-    equal = True
-    for event in configuration.training(study, "cpu").run():
-        if not isinstance(event, Evaluation):
-            continue
-        again = event.returns.mean(axis=1).tolist()  # [S]
-        same = again == stored[event.step]
-        equal = equal and same
-        console.print(
-            f"step {event.step:>9,}  stored {np.mean(stored[event.step]):9.3f}  "
-            f"again {np.mean(again):9.3f}  {'equal' if same else 'DIFFERENT'}"
-        )
-        if event.step == max(stored):
-            equal = equal and again == trial.user_attrs["scores"]
-            break  # a pruned trial ended here
+    trainer = algorithm(task.algorithm).make_trainer(job)
+    equal, scores = True, None
+    with closing(trainer):
+        for event in trainer.run():
+            if isinstance(event, Evaluation):
+                wrong = _differences(stored, event)
+                equal = equal and not wrong
+                console.print(_line(event.step, stored["return"], event.metrics["return"], wrong))
+                if trial.state == TrialState.PRUNED and event.step == last:
+                    scores = event.metrics["return"].tolist()
+                    break
+            elif isinstance(event, Score):
+                scores = event.returns.tolist()
+    equal = equal and scores == trial.user_attrs["scores"]
     console.print(
         f"trial {number}: {'equal to the bit' if equal else 'NOT equal'} "
-        f"(score {trial.value} stored)"
+        f"(score {trial.value} stored, {np.mean(scores or np.nan)} again)"
     )
     return equal
+
+
+def _differences(stored: dict[str, dict[int, list[float]]], event: Evaluation) -> list[str]:
+    """Names of the metrics that are stored of this step and differ from the event's."""
+    return [
+        name
+        for name, curve in sorted(stored.items())
+        if event.step in curve
+        and not (
+            name in event.metrics
+            and np.array_equal(curve[event.step], event.metrics[name], equal_nan=True)
+        )
+    ]
+
+
+def _line(step: int, stored: dict[int, list[float]], again: Any, wrong: list[str]) -> str:
+    verdict = f"DIFFERENT: {', '.join(wrong)}" if wrong else "equal"
+    return (
+        f"step {step:>9,}  stored {np.mean(stored.get(step, np.nan)):9.3f}  "
+        f"again {np.mean(again):9.3f}  {verdict}"
+    )
 
 
 def _say_if_built_differently(trial: FrozenTrial, console: Console) -> None:

@@ -22,6 +22,9 @@ READ = text("""
     SELECT t.number, m.step, m.values FROM fleet.metrics m JOIN public.trials t USING (trial_id)
     WHERE t.study_id = :study_id AND m.name = :name ORDER BY t.number, m.step
 """)
+READ_TRIAL = text("""
+    SELECT name, step, values FROM fleet.metrics WHERE trial_id = :trial_id ORDER BY name, step
+""")
 FORGET = text("DELETE FROM fleet.metrics WHERE trial_id = :trial_id AND step > :step")
 
 Curve = list[tuple[int, list[float]]]  # (environment step, value of each agent [S])
@@ -66,4 +69,13 @@ def read(database: Database, study_id: int, name: str) -> dict[int, Curve]:
     with database.transaction() as connection:
         for row in connection.execute(READ, {"study_id": study_id, "name": name}):
             curves.setdefault(row.number, []).append((row.step, list(row.values)))
+    return curves
+
+
+def read_trial(database: Database, trial_id: int) -> dict[str, Curve]:
+    """All curves of one trial, by the metric's name."""
+    curves: dict[str, Curve] = {}
+    with database.transaction() as connection:
+        for row in connection.execute(READ_TRIAL, {"trial_id": trial_id}):
+            curves.setdefault(row.name, []).append((row.step, list(row.values)))
     return curves

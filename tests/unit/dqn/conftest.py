@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.threads import use_one_thread
+from worker.trainers.threads import use_one_thread
 
 
 @pytest.fixture(autouse=True)

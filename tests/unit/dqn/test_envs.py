@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import SyncVectorEnv
 
 from trialfleet.errors import StudyFileError
-from worker.envs import EnvShape, inspect_env, make_vector_env, reset
+from worker.trainers.envs import EnvShape, inspect_env, make_vector_env, reset
 
 
 class Peculiar(gymnasium.Env[Any, Any]):

@@ -13,7 +13,7 @@ import torch
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import evaluations, training
 from worker.trainers.dqn.params import Params
-from worker.trainers.dqn.train import NonFiniteError
+from worker.trainers.protocol import NonFiniteError
 
 
 def remembered(env_id: str) -> tuple[torch.Tensor, ...]:
@@ -32,13 +32,21 @@ def remembered(env_id: str) -> tuple[torch.Tensor, ...]:
 
 
 class Counting(gymnasium.Env[Any, Any]):
-    """Counts its steps: the fifth one pays NaN, or terminates where the first action was 1."""
+    """Counts its steps: the fifth one terminates where the first action was 1, or is faulty.
+
+    Args:
+        fault: What is NaN in the fifth step, the "reward" or the "observation".
+        harmless: Copies that are made before the first faulty one.
+    """
 
     observation_space = gymnasium.spaces.Box(-1.0, 99.0, (2,))
     action_space = gymnasium.spaces.Discrete(2)
 
-    def __init__(self, pays_nan: bool = False) -> None:
-        self._pays_nan = pays_nan
+    made = 0
+
+    def __init__(self, fault: str = "", harmless: int = 0) -> None:
+        Counting.made += 1
+        self._fault = fault if Counting.made > harmless else ""
 
     def reset(self, **kwargs: Any) -> Any:
         super().reset(**kwargs)
@@ -50,16 +58,27 @@ class Counting(gymnasium.Env[Any, Any]):
             self._first = int(action)
         self._count += 1
         ends = self._count == 5 and self._first == 1
-        reward = np.nan if self._pays_nan and self._count == 5 else 1.0
-        return np.array([self._count, self._first], np.float32), reward, ends, False, {}
+        fault = self._fault if self._count == 5 else ""
+        reward = np.nan if fault == "reward" else 1.0
+        seen = np.nan if fault == "observation" else self._first
+        return np.array([self._count, seen], np.float32), reward, ends, False, {}
 
 
 @pytest.fixture
 def counting_envs() -> Any:
-    gymnasium.register("Counting-v0", lambda **kw: Counting(**kw), max_episode_steps=8)
-    gymnasium.register("Nan-v0", lambda **kw: Counting(pays_nan=True), max_episode_steps=8)
+    Counting.made = 0
+    kinds: dict[str, dict[str, Any]] = {
+        "Counting-v0": {},
+        "Nan-v0": {"fault": "reward"},
+        "Blind-v0": {"fault": "observation"},
+        # One is made to look at, two to train in; the next ones are an evaluation's.
+        "Late-v0": {"fault": "reward", "harmless": 3},
+    }
+    for name, arguments in kinds.items():
+        gymnasium.register(name, lambda **kw: Counting(**kw), max_episode_steps=8, kwargs=arguments)
     yield
-    del gymnasium.registry["Counting-v0"], gymnasium.registry["Nan-v0"]
+    for name in kinds:
+        del gymnasium.registry[name]
 
 
 @pytest.mark.usefixtures("counting_envs")
@@ -91,14 +110,11 @@ def test_cartpoles_memory_is_one_of_cartpoles_steps() -> None:
     ("params", "env_id", "says"),
     [
         (replace(PARAMS, learning_rate=1e30), "CartPole-v1", r"agent 0 \(seed 4\): .* step 300"),
-        (PARAMS, "Nan-v0", r"agent 0 \(seed 4\): training loss is not finite at step 300"),
-        (
-            replace(PARAMS, learning_starts=900),
-            "Nan-v0",
-            r"agent 0 \(seed 4\): return of a greedy episode is not finite at step 300",
-        ),
+        (PARAMS, "Nan-v0", r"agent 0 \(seed 4\): a reward of Nan-v0 is not finite at step 5"),
+        (PARAMS, "Late-v0", r"agent 0 \(seed 4\): a return of Late-v0 is not finite at step 300"),
+        (PARAMS, "Blind-v0", r"agent 0 \(seed 4\): an observation of Blind-v0 is not finite at"),
     ],
-    ids=["diverging", "reward in training", "reward in evaluation"],
+    ids=["diverging", "reward in training", "reward in evaluation", "observation"],
 )
 def test_what_is_not_finite_ends_the_training(params: Params, env_id: str, says: str) -> None:
     with pytest.raises(NonFiniteError, match=says):

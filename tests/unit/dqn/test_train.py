@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,44 +11,79 @@ import pytest
 import torch
 
 from tests.unit.dqn.settings import PARAMS
-from tests.unit.dqn.short import evaluations, training
+from tests.unit.dqn.short import ends, evaluations, training
 from worker.trainers.dqn.agent import Agent
-from worker.trainers.dqn.evaluate import Episodes, evaluate, play
+from worker.trainers.dqn.episodes import Episodes, evaluate, mean_return_of_ended, play
 from worker.trainers.dqn.network import StackedNetwork, load_network
 from worker.trainers.dqn.replay import ReplayMemory
-from worker.trainers.dqn.train import Progress, Training
+from worker.trainers.dqn.trainer import Training
+from worker.trainers.protocol import Evaluation, Job, Progress, Score
+
+METRICS = {"return", "length", "loss", "q_mean", "epsilon", "episode_return", "steps_per_second"}
 
 
-def test_every_segment_ends_in_an_evaluation_and_the_last_in_the_score() -> None:
+def test_every_segment_ends_in_an_evaluation_and_the_training_in_the_score() -> None:
     running = training()
     assert (running.segment, running.segments) == (0, 3)
-    ends = evaluations(running)
-    assert [end.segment for end in ends] == [1, 2, 3]
-    assert [end.step for end in ends] == [300, 600, 900]
-    assert [end.returns.shape for end in ends] == [(2, 2), (2, 2), (2, 3)]
-    assert [end.epsilon for end in ends] == [0.1, 0.1, 0.1]
-    assert ends[0].returns.dtype == np.float64
-    assert np.array_equal(ends[0].returns, ends[0].lengths)  # CartPole pays 1 a step
-    assert all(end.loss is not None and (end.loss > 0).all() for end in ends)
+    *segments, score = ends(running)
+    assert [end.step for end in segments] == [300, 600, 900]
+    for end in segments:
+        assert isinstance(end, Evaluation)
+        assert set(end.metrics) == METRICS
+        assert {each.shape for each in end.metrics.values()} == {(2,)}
+        assert {each.dtype for each in end.metrics.values()} == {np.dtype(np.float64)}
+        # CartPole pays 1 a step, in episodes of both kinds.
+        assert np.array_equal(end.metrics["return"], end.metrics["length"])
+        assert (end.metrics["episode_return"] >= 8).all()
+        assert (end.metrics["loss"] > 0).all()
+        assert (end.metrics["q_mean"] != 0).all()
+        assert end.metrics["epsilon"].tolist() == [0.1, 0.1]
+        assert (end.metrics["steps_per_second"] > 0).all()
+    assert isinstance(score, Score)
+    assert (score.step, score.returns.shape) == (900, (2,))
     assert running.segment == 3
-    assert list(running.run()) == []
+    # A training that was stopped before its score has nothing else left to do.
+    *_, again = running.run()
+    assert evaluations(running) == []
+    assert isinstance(again, Score)
+    assert np.array_equal(again.returns, score.returns)
 
 
 def test_a_segment_without_updates_has_no_loss() -> None:
-    ends = evaluations(training(params=replace(PARAMS, learning_starts=600)))
-    assert [end.loss is None for end in ends] == [True, True, False]
+    found = evaluations(training(params=replace(PARAMS, learning_starts=600)))
+    assert ["loss" in end.metrics for end in found] == [False, False, True]
+
+
+def test_the_return_of_training_episodes_is_of_those_that_ended() -> None:
+    """Three agents: two episodes and the beginning of another, one at the very end, none."""
+    rewards = np.array([[1, 2, 9], [10, 3, 9], [5, 4, 9], [100, 5, 9]], np.float64)
+    ended = np.array([[0, 0, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0]], np.bool_)
+    found = mean_return_of_ended(rewards, ended)
+    assert np.array_equal(found, [8.0, 14.0, np.nan], equal_nan=True)
+
+
+def test_the_values_shown_are_of_states_from_the_whole_memory() -> None:
+    """Evenly spaced, and each agent's own, in memories of different lengths."""
+    memory = ReplayMemory(stack=2, capacity=8, observation_size=1)
+    for step in range(8):
+        seen = np.array([[step], [10 + step]], np.float32)
+        real = np.array([True, step < 4])
+        memory.add(seen, np.zeros(2, np.int64), np.zeros(2), seen, np.zeros(2, np.bool_), real)
+    assert memory.remembered(4)[..., 0].tolist() == [[0, 2, 4, 6], [10, 11, 12, 13]]
 
 
 def test_steps_that_do_not_divide_into_segments_are_refused() -> None:
     with pytest.raises(ValueError, match="no whole number"):
         Training(
-            "CartPole-v1",
-            PARAMS,
-            [1],
-            train_steps=1000,
-            eval_every=300,
-            eval_episodes=1,
-            score_episodes=1,
+            Job(
+                env="CartPole-v1",
+                knobs=asdict(PARAMS),
+                seeds=[1],
+                train_steps=1000,
+                eval_every=300,
+                eval_episodes=1,
+                score_episodes=1,
+            )
         )
 
 
@@ -144,36 +179,34 @@ def test_the_networks_that_are_kept_are_the_ones_that_are_scored(
 
     def played(network: StackedNetwork, *args: Any) -> Generator[None, None, Episodes]:
         episodes = yield from play(network, *args)
-        if len(scored) + len(online) == 3:
+        if len(online) == 3:
             scored.append(network.flat.clone())
             return episodes
         online.append(network.flat.clone())
         return episodes._replace(returns=np.repeat(np.array([next(means)]).T, 2, axis=1))
 
-    monkeypatch.setattr("worker.trainers.dqn.train.play", played)
+    monkeypatch.setattr("worker.trainers.dqn.trainer.play", played)
     running = training(keep=keep)
-    evaluations(running)
+    ends(running)
     if keep == "best":
         assert torch.equal(scored[0][0], online[0][0])
         assert torch.equal(scored[0][1], online[2][1]), "of equals, the later"
     else:
-        # Two evaluations and the score: what was played last is what was learned last.
-        assert torch.equal(online[2], running._agent.online.flat)
-    kept = running.networks()["q.0.weight"]
-    assert np.array_equal(kept, running._kept.layers[0][0].detach().numpy())
+        assert torch.equal(scored[0], running._agent.online.flat)
+    assert torch.equal(online[2], running._agent.online.flat), "the last evaluation is of them"
+    assert torch.equal(load_network(running.result()).flat, scored[0])
 
 
 def test_progress_comes_often_however_dear_a_round_of_updates(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    steps = [event.step for event in training().run() if isinstance(event, Progress)]
-    assert len(steps) >= 3
-    assert steps == sorted(steps)
-    monkeypatch.setattr("worker.trainers.dqn.train._FLOPS_PER_PROGRESS", 1.0)
+    monkeypatch.setattr("worker.trainers.dqn.trainer._SECONDS_PER_PROGRESS", 0.0)
     dear = replace(PARAMS, train_freq=300, gradient_steps=20, batch_size=512)
     running = training(params=dear)
-    in_round = [e.step for e in running.run() if isinstance(e, Progress)].count(600)
-    assert in_round >= 20
+    steps = [event.step for event in running.run() if isinstance(event, Progress)]
+    assert steps == sorted(steps)
+    assert set(steps) == set(range(1, 901))
+    assert steps.count(600) >= 20 + 8, "within a round, and in the episodes of an evaluation"
 
 
 def test_only_the_first_episode_of_an_environment_counts() -> None:

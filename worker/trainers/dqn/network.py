@@ -100,6 +100,40 @@ class StackedNetwork:
         return arrays
 
 
+class KeptNetworks:
+    """A copy of each agent's networks as they were when they did best.
+
+    Args:
+        online: The networks that learn; copies are made of these.
+    """
+
+    def __init__(self, online: StackedNetwork) -> None:
+        self.networks = StackedNetwork(online.sizes, online.stack, online.flat.device)
+        self._means = torch.full((online.stack,), -torch.inf, dtype=torch.float64)  # [S]
+
+    def offer(
+        self, online: StackedNetwork, means: NDArray[np.float64], *, always: bool = False
+    ) -> None:
+        """Keep those that did at least as well (`means` [S]) as what is kept, or `always` all.
+
+        Of equals the later are kept: they have learned for longer.
+        """
+        offered = torch.from_numpy(means)
+        better = torch.ones_like(offered, dtype=torch.bool) if always else offered >= self._means
+        rows = better.to(online.flat.device).unsqueeze(1)  # [S, 1]
+        self.networks.flat.copy_(torch.where(rows, online.flat, self.networks.flat))
+        self._means.copy_(torch.where(better, offered, self._means))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return copies of the networks kept and of what they did."""
+        return {"networks": self.networks.flat.clone(), "means": self._means.clone()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Keep what `state` held."""
+        self.networks.flat.copy_(state["networks"])
+        self._means.copy_(state["means"])
+
+
 def load_network(
     arrays: Mapping[str, NDArray[np.float32]], device: str | torch.device = "cpu"
 ) -> StackedNetwork:

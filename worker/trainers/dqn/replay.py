@@ -111,6 +111,20 @@ class ReplayMemory:
         k, s, b = rows.shape
         return Batches(states.view(k, s, 2, self._o, b), a_tm1.long(), r_t, terminal_t)
 
+    def remembered(self, count: int) -> Tensor:
+        """Return `count` states [S, count, O] of each agent, evenly spaced in its memory."""
+        self.flush()
+        index = np.arange(count) * self.sizes[:, None] // count  # [S, count]
+        index += np.arange(self._stack)[:, None] * self.capacity
+        rows = torch.from_numpy(index).to(self._storage.device)
+        return self._storage.flatten(0, 1)[rows, : self._o]
+
+    def sums(self) -> NDArray[np.float64]:
+        """Return the sum of each agent's rows [S]: not finite where something remembered is not."""
+        self.flush()
+        sums: NDArray[np.float64] = self._storage.double().sum((1, 2)).cpu().numpy()
+        return sums
+
     def state(self) -> dict[str, Tensor]:
         """Return all that is remembered, without the part that was never written."""
         self.flush()

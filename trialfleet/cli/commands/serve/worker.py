@@ -32,7 +32,9 @@ def worker(
     from trialfleet.store.schema import wait_for_schema
     from trialfleet.store.storage import Database
     from worker.loop import Worker
-    from worker.threads import use_one_thread  # PyTorch takes seconds: after the signal handlers
+    from worker.trainers.threads import (
+        use_one_thread,  # PyTorch takes seconds: after the signal handlers
+    )
 
     use_one_thread()
     settings = load_settings()

@@ -1,15 +1,15 @@
-"""How good the greedy policy is: every agent's episodes at once, in one vector environment."""
+"""What episodes come to: greedy ones, all agents' at once, and those that training has ended."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import NamedTuple
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worker import envs
-from worker.trainers.dqn.network import StackedNetwork
+from worker.trainers import envs
+from worker.trainers.dqn.network import StackedNetwork, load_network
 from worker.trainers.dqn.randomness import env_seeds
 
 
@@ -67,3 +67,36 @@ def play(
     finally:
         env.close()
     return Episodes(returns.reshape(shape), lengths.reshape(shape))
+
+
+def play_saved(
+    arrays: Mapping[str, NDArray[Any]], env: str, *, seed: int, episodes: int
+) -> NDArray[np.float64]:
+    """Play greedy episodes with one saved agent; their returns [E].
+
+    Raises:
+        ValueError: The arrays are no Q-network, or none for this environment.
+    """
+    network, shape = load_network(arrays), envs.inspect_env(env)
+    if (network.sizes[0], network.sizes[-1]) != (shape.observation_size, shape.actions):
+        raise ValueError(f"its network does not fit {env}")
+    played = evaluate(network, env, [np.random.SeedSequence(seed)], episodes)
+    returns: NDArray[np.float64] = played.returns[0]
+    return returns
+
+
+def mean_return_of_ended(
+    rewards: NDArray[np.float64], ended: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the mean return [S] of the episodes that ended within these steps; NaN without any.
+
+    Args:
+        rewards: Of each step, from the start of an episode on `[T, S]`.
+        ended: Whether an episode ended with the step `[T, S]`.
+    """
+    steps, agents = ended.shape
+    episodes = ended.sum(axis=0)  # [S]
+    last_end = steps - 1 - ended[::-1].argmax(axis=0)  # [S] row of the last end, where there is one
+    # A running sum adds in order, whatever the number of agents.
+    total = np.cumsum(rewards, axis=0)[last_end, np.arange(agents)]  # [S]
+    return np.where(episodes > 0, total / np.maximum(episodes, 1), np.nan)

@@ -1,0 +1,255 @@
+"""The DQN as a trainer: segments of training, each with its evaluation, then the score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worker.trainers import envs
+from worker.trainers.dqn.agent import Agent
+from worker.trainers.dqn.episodes import Episodes, mean_return_of_ended, play, play_saved
+from worker.trainers.dqn.network import KeptNetworks, StackedNetwork
+from worker.trainers.dqn.params import Params
+from worker.trainers.dqn.randomness import Purpose, env_seeds, exploration, replay_words, stream
+from worker.trainers.dqn.replay import ReplayMemory
+from worker.trainers.protocol import Evaluation, Event, Job, NonFiniteError, Progress, Score
+
+__all__ = ["Training", "make_trainer", "play_saved"]
+
+_SECONDS_PER_PROGRESS = 0.1
+_REMEMBERED_STATES = 256  # of each agent, whose values "q_mean" is the mean of
+
+
+class Training:
+    """S agents that differ in their seed only; see `worker.trainers.protocol.Trainer`.
+
+    The result is a function of the job, to the bit, for one build on one thread
+    (`worker.trainers.threads.use_one_thread`): in one go, or with `state` taken at the end of any
+    segment and given to `load_state` of a new Training of the same job. What agent i does depends
+    on `seeds[i]`, and not on the other seeds.
+    """
+
+    def __init__(self, job: Job) -> None:
+        if job.train_steps % job.eval_every:
+            raise ValueError(
+                f"{job.train_steps} steps are no whole number of segments of {job.eval_every}"
+            )
+        self._job, self._params = job, Params(**job.knobs)
+        self.segment = 0  # segments done
+        self.segments = job.train_steps // job.eval_every
+        shape = envs.inspect_env(job.env)
+        self._actions = shape.actions
+        self._agent = Agent(
+            params=self._params,
+            observation_size=shape.observation_size,
+            actions=shape.actions,
+            generators=[np.random.default_rng(s) for s in self._streams(Purpose.NETWORK, 0)],
+            device=job.device,
+        )
+        self._kept = KeptNetworks(self._agent.online)
+        self._replay = ReplayMemory(
+            stack=len(job.seeds),
+            capacity=min(self._params.buffer_size, job.train_steps),
+            observation_size=shape.observation_size,
+            device=job.device,
+        )
+        self._told = time.monotonic()  # when the last Progress was due
+        # Last, so that nothing that fails leaves it open.
+        self._env = envs.make_vector_env(job.env, len(job.seeds))
+
+    def run(self) -> Iterator[Event]:
+        """Train from the current segment to the end; see `worker.trainers.protocol.Trainer`."""
+        job = self._job
+        while self.segment < self.segments:
+            metrics = yield from self._train()
+            episodes = yield from self._play(
+                self._agent.online, Purpose.EVALUATION, job.eval_episodes, self.segment
+            )
+            returns = episodes.returns.mean(axis=1)  # [S]
+            self._kept.offer(self._agent.online, returns, always=job.keep == "last")
+            self.segment += 1
+            lengths = episodes.lengths.mean(axis=1)  # [S]
+            yield Evaluation(
+                step=self._step, metrics={"return": returns, "length": lengths, **metrics}
+            )
+        # What is kept was chosen by the evaluations, so the score is of episodes of its own.
+        episodes = yield from self._play(
+            self._kept.networks, Purpose.SCORE, job.score_episodes, self.segments - 1
+        )
+        yield Score(step=self._step, returns=episodes.returns.mean(axis=1))
+
+    @property
+    def _step(self) -> int:
+        """Environment steps that each agent had done when the last segment ended."""
+        return self.segment * self._job.eval_every
+
+    def _train(self) -> Generator[Progress, None, dict[str, NDArray[np.float64]]]:
+        """Do one segment's steps and updates; return its metrics [S]."""
+        params, agent, replay, env = self._params, self._agent, self._replay, self._env
+        explore, random_actions = exploration(  # [T, S], [T, S]
+            self._streams(Purpose.EXPLORATION, self.segment),
+            params,
+            actions=self._actions,
+            steps=range(self._step, self._step + self._job.eval_every),
+            train_steps=self._job.train_steps,
+        )
+        all_explore = np.logical_and.reduce(explore, axis=1)  # [T]
+        words = replay_words(self._streams(Purpose.REPLAY, self.segment), params)
+        rewards = np.empty((self._job.eval_every, len(self._job.seeds)))  # [T, S]
+        ended = np.empty((self._job.eval_every, len(self._job.seeds)), np.bool_)  # [T, S]
+        updates_before, began = agent.updates, time.monotonic()
+        agent.loss_sum.zero_()
+        # A segment starts on fresh episodes; what was going on in the last one is left unfinished.
+        sources = self._streams(Purpose.ENVIRONMENT, self.segment)
+        s_tm1 = envs.reset(env, [env_seeds(source, 1)[0] for source in sources])  # [S, O]
+        real = np.ones(len(self._job.seeds), np.bool_)  # [S] false where the step only starts over
+        for t in range(self._job.eval_every):
+            a_tm1 = random_actions[t]  # [S]
+            if not all_explore[t]:
+                a_tm1 = np.where(explore[t], a_tm1, agent.act(s_tm1))
+            s_t, r_t, terminal_t, truncated_t, _ = env.step(a_tm1)
+            replay.add(s_tm1, a_tm1, r_t, s_t, terminal_t, real)
+            rewards[t], ended[t] = r_t, terminal_t | truncated_t
+            s_tm1, real = s_t, ~ended[t]
+            step = self._step + t + 1
+            # The order within a step is Stable-Baselines3's: the target network first.
+            if step % params.target_update_interval == 0:
+                agent.update_target()
+            if step % params.train_freq == 0 and step > params.learning_starts:
+                replay.flush()
+                for rows in torch.split(replay.rows(next(words)), params.batches_together):
+                    agent.update(replay.sample(rows))
+                    if self._progress_is_due():
+                        yield Progress(step=step)
+            if self._progress_is_due():
+                yield Progress(step=step)
+        seconds = time.monotonic() - began
+        self._refuse_bad_rewards(rewards)
+        loss = self._loss(agent.updates - updates_before)
+        q = agent.online(replay.remembered(_REMEMBERED_STATES)).amax(2)  # [S, K]
+        stack, end = len(self._job.seeds), self._step + self._job.eval_every
+        return {
+            **({"loss": loss} if loss is not None else {}),
+            "q_mean": q.double().cpu().numpy().mean(axis=1),
+            "epsilon": np.full(stack, params.epsilon(end, self._job.train_steps)),
+            "episode_return": mean_return_of_ended(rewards, ended),
+            "steps_per_second": np.full(stack, stack * self._job.eval_every / max(seconds, 1e-9)),
+        }
+
+    def _loss(self, updates: int) -> NDArray[np.float64] | None:
+        """The mean loss [S] over the segment's updates, if there were any.
+
+        Raises:
+            NonFiniteError: It, or a network's parameter, is not finite.
+        """
+        loss: NDArray[np.float64] | None = None
+        network = self._agent.online.flat.sum(1).cpu().numpy()  # [S]
+        if updates:
+            loss = self._agent.loss_sum.double().cpu().numpy() / updates
+        step = self._step + self._job.eval_every
+        if not np.isfinite(network if loss is None else network + loss).all():
+            # Say where it began, if it did not begin here.
+            observed = f"an observation of {self._job.env}"
+            self._refuse_non_finite(observed, self._replay.sums(), step)
+        if loss is not None:
+            self._refuse_non_finite("training loss", loss, step)
+        self._refuse_non_finite("network", network, step)
+        return loss
+
+    def _play(
+        self, network: StackedNetwork, purpose: Purpose, count: int, segment: int
+    ) -> Generator[Progress, None, Episodes]:
+        """Play `count` greedy episodes with each agent of `network`, after `segment`."""
+        playing = play(network, self._job.env, self._streams(purpose, segment), count)
+        step = (segment + 1) * self._job.eval_every
+        while True:
+            try:
+                next(playing)
+            except StopIteration as end:
+                episodes: Episodes = end.value
+                break
+            if self._progress_is_due():
+                yield Progress(step=step)
+        self._refuse_non_finite(f"a return of {self._job.env}", episodes.returns.sum(1), step)
+        return episodes
+
+    def _streams(self, purpose: Purpose, segment: int) -> list[np.random.SeedSequence]:
+        return [stream(seed, segment, purpose) for seed in self._job.seeds]
+
+    def _progress_is_due(self) -> bool:
+        now = time.monotonic()
+        if now - self._told < _SECONDS_PER_PROGRESS:
+            return False
+        self._told = now
+        return True
+
+    def _refuse_bad_rewards(self, rewards: NDArray[np.float64]) -> None:
+        """Raise for the first of a segment's rewards [T, S] that is not finite."""
+        if not np.isfinite(rewards).all():
+            t = int(np.flatnonzero(~np.isfinite(rewards).all(axis=1))[0])
+            self._refuse_non_finite(f"a reward of {self._job.env}", rewards[t], self._step + t + 1)
+
+    def _refuse_non_finite(self, what: str, values: NDArray[np.floating], step: int) -> None:
+        """Raise for the first agent whose value [S] of `what` is not finite."""
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            agent = int(bad[0])
+            named = f"agent {agent} (seed {self._job.seeds[agent]})"
+            raise NonFiniteError(f"{named}: {what} is not finite at step {step}")
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return everything a resumed training needs.
+
+        Valid at the end of a segment and before the first; there is no generator state, because
+        each segment makes its generators anew.
+        """
+        parts = {
+            "agent": self._agent.state(),
+            "replay": self._replay.state(),
+            "kept": self._kept.state(),
+        }
+        state = {f"{part}.{name}": x for part, xs in parts.items() for name, x in xs.items()}
+        return {
+            "segment": np.array(self.segment),
+            **{name: tensor.cpu().numpy() for name, tensor in state.items()},
+        }
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Continue where `state` was taken, in a Training made with the same arguments.
+
+        Raises:
+            ValueError: the state is that of other networks or another number of agents.
+        """
+        found, wanted = tuple(state["agent.online"].shape), tuple(self._agent.online.flat.shape)
+        if found != wanted:
+            raise ValueError(f"the state is of agents and parameters {found}, not {wanted}")
+        self._agent.load_state(_part(state, "agent"))
+        self._replay.load_state(_part(state, "replay"))
+        self._kept.load_state(_part(state, "kept"))
+        self.segment = int(state["segment"])
+
+    def result(self) -> dict[str, NDArray[np.float32]]:
+        """Return the networks that are scored by layer, stacked: `q.0.weight` [S, out, in] …."""
+        return self._kept.networks.named_arrays()
+
+    def close(self) -> None:
+        """Close the training environments. May be called again."""
+        self._env.close()
+
+
+def _part(state: Mapping[str, NDArray[Any]], name: str) -> dict[str, Tensor]:
+    prefix = f"{name}."
+    return {
+        key.removeprefix(prefix): torch.tensor(array)
+        for key, array in state.items()
+        if key.startswith(prefix)
+    }
+
+
+make_trainer = Training
