@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import optuna
-from optuna.exceptions import DuplicatedStudyError
-from sqlalchemy import text
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from trialfleet import COMPATIBILITY, __version__
 from trialfleet.artifacts.stores import open_store
@@ -12,16 +11,16 @@ from trialfleet.errors import StudyMismatchError, StudyNotFoundError
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
-from trialfleet.study.spec import Spec
+from trialfleet.store.trials import reading
+from trialfleet.store.trials.optuna_rows import create_study
+from trialfleet.study.spec import FINAL_SUFFIX, Spec
 
-# Two coordinators that start together both insert; the second one's row is the first one's.
 INSERT = text("""
     INSERT INTO fleet.studies
         (name, search_id, spec, digest, version, compatibility, budget, max_failures,
          max_attempts, artifacts)
     VALUES (:name, :search_id, :spec, :digest, :version, :compatibility, :budget, :max_failures,
             :max_attempts, :artifacts)
-    ON CONFLICT DO NOTHING
 """)
 
 
@@ -49,46 +48,38 @@ def create_or_join(database: Database, spec: Spec, *, artifacts: str = "database
 
 
 def _create(database: Database, spec: Spec, artifacts: str) -> Study:
-    open_store(artifacts, database)  # refuses what is no store's URL, before anything is written
-    search = _optuna_study(database, spec.name)
-    if search.get_trials(deepcopy=False):
-        # Another coordinator may have stored it since we looked, and workers have begun.
-        try:
-            return studies.find(database, spec.name)
-        except StudyNotFoundError:
-            raise StudyMismatchError(
-                f"an Optuna study called {spec.name!r} exists that Trialfleet did not create"
-            ) from None
-    with database.transaction() as connection:
-        connection.execute(
-            INSERT,
-            {
-                "name": spec.name,
-                "search_id": search._study_id,
-                "spec": spec.to_json(),
-                "digest": spec.digest,
-                "version": __version__,
-                "compatibility": COMPATIBILITY,
-                "budget": spec.search.trials,
-                "max_failures": spec.search.max_failures,
-                "max_attempts": spec.search.max_attempts,
-                "artifacts": artifacts,
-            },
-        )
-    study = studies.find(database, spec.name)
-    search.set_user_attr("digest", study.digest)
-    return study
-
-
-def create_final(database: Database, study: Study) -> optuna.Study:
-    """The Optuna study of the final stage, empty unless it exists."""
-    return _optuna_study(database, study.final_name)
-
-
-def _optuna_study(database: Database, name: str) -> optuna.Study:
+    open_store(artifacts, database)  # refuses a wrong URL before anything is written
     try:
-        storage = database.optuna_storage()
-        storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], name)
-    except DuplicatedStudyError:
-        pass  # left behind by a coordinator that died here, or made by one that runs beside us
-    return database.optuna_study(name)
+        # Optuna's study and ours together, so that none of ours is ever without its row.
+        with database.transaction() as connection:
+            names = (spec.name, spec.name + FINAL_SUFFIX)
+            taken = reading.names_taken(connection, names)
+            if not taken:
+                _insert(connection, spec, artifacts)
+    except IntegrityError:
+        taken = [spec.name]  # by another coordinator, since we looked
+    try:
+        return studies.find(database, spec.name)
+    except StudyNotFoundError:
+        raise StudyMismatchError(
+            f"an Optuna study called {taken[0]!r} exists that Trialfleet did not create"
+        ) from None
+
+
+def _insert(connection: Connection, spec: Spec, artifacts: str) -> None:
+    search_id = create_study(connection, spec.name, attributes={"digest": spec.digest})
+    connection.execute(
+        INSERT,
+        {
+            "name": spec.name,
+            "search_id": search_id,
+            "spec": spec.to_json(),
+            "digest": spec.digest,
+            "version": __version__,
+            "compatibility": COMPATIBILITY,
+            "budget": spec.search.trials,
+            "max_failures": spec.search.max_failures,
+            "max_attempts": spec.search.max_attempts,
+            "artifacts": artifacts,
+        },
+    )

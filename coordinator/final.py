@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
-from coordinator.create import create_final
+from trialfleet.errors import StudyMismatchError
 from trialfleet.seeds import fresh_seeds
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
-from trialfleet.store.trials.optuna_rows import insert_waiting_trials
+from trialfleet.store.trials.optuna_rows import create_study, insert_waiting_trials
 
 LOCK = text("SELECT stage FROM fleet.studies WHERE name = :name FOR UPDATE")
 BEGIN = text("""
@@ -81,7 +82,6 @@ def begin_final(database: Database, study: Study) -> list[Finalist]:
     finalists = search_finalists(database, study)
     if not finalists:
         return []
-    final = create_final(database, study)
     spec = study.spec
     templates = [
         optuna.trial.create_trial(
@@ -95,12 +95,19 @@ def begin_final(database: Database, study: Study) -> list[Finalist]:
             fresh_seeds(spec.seed, finalist.rank, spec.final.seeds), spec.task.seeds
         )
     ]
-    with database.transaction() as connection:
-        # The stage and the trials change together, under the study's lock: a coordinator that dies
-        # here leaves both or neither, and a second one finds the stage changed.
-        if connection.scalar(LOCK, {"name": study.name}) == "search":
-            insert_waiting_trials(connection, database, final._study_id, templates)
-            connection.execute(BEGIN, {"name": study.name, "final_id": final._study_id})
+    try:
+        with database.transaction() as connection:
+            # Optuna's study, its trials and the stage together, under the study's lock: a
+            # coordinator that dies here leaves all or nothing, and a second one finds the stage
+            # changed.
+            if connection.scalar(LOCK, {"name": study.name}) == "search":
+                final_id = create_study(connection, study.final_name)
+                insert_waiting_trials(connection, database, final_id, templates)
+                connection.execute(BEGIN, {"name": study.name, "final_id": final_id})
+    except IntegrityError:
+        raise StudyMismatchError(
+            f"an Optuna study called {study.final_name!r} exists that Trialfleet did not create"
+        ) from None
     return finalists
 
 

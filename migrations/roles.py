@@ -74,9 +74,9 @@ GRANTS: dict[Role, tuple[str, ...]] = {
         "REVOKE INSERT, UPDATE, DELETE ON public.alembic_version, public.version_info,"
         " fleet.alembic_version FROM {role}",
     ),
-    # Writes trials and what belongs to them. It deletes no trial; what an attempt that starts
-    # over forgets is in three tables. The study's row is locked, and so needs the right to update
-    # one column of it; its key is the one that the trials' foreign keys keep as it is.
+    # Writes trials and what belongs to them. It deletes no trial; an attempt that starts over
+    # deletes reports and rungs of the one before. To lock the study's row it needs the right to
+    # update one column of it; its key is the one that the trials' foreign keys keep as it is.
     "worker": (
         *_READ,
         "GRANT INSERT, UPDATE ON public.trials, public.trial_params, public.trial_values,"
@@ -92,15 +92,13 @@ GRANTS: dict[Role, tuple[str, ...]] = {
         "REVOKE DELETE ON fleet.attempts, fleet.workers FROM {role}",
     ),
     "dashboard": _READ,
-    # What optuna-dashboard's buttons do: notes, new studies, deleted ones. Deleting a trial makes
-    # its guard lock the lease, which needs the right to update one column of it: one that, being
-    # an identity, cannot be updated.
+    # What optuna-dashboard's buttons do: notes, new studies, deleted ones with their artifacts.
     "writing dashboard": (
         *_READ,
         "GRANT INSERT, UPDATE, DELETE ON {optuna} TO {role}",
         "REVOKE INSERT, UPDATE, DELETE ON public.alembic_version, public.version_info FROM {role}",
         "GRANT USAGE ON {sequences} TO {role}",
-        "GRANT UPDATE (fence) ON fleet.attempts TO {role}",
+        "GRANT DELETE ON fleet.blobs TO {role}",
     ),
 }
 

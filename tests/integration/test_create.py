@@ -7,12 +7,14 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import optuna
 import pytest
 from sqlalchemy import URL, NullPool, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
-from coordinator.create import create_final, create_or_join
+from coordinator.create import create_or_join
 from migrations.migrate import downgrade, upgrade
 from tests.support.studies import at_once, create, states, take, trivial_spec
 from trialfleet import COMPATIBILITY, __version__
@@ -80,13 +82,28 @@ def test_a_study_of_stock_optuna_is_not_taken_over(database: Database) -> None:
     assert len(theirs.get_trials()) == 1
 
 
-def test_a_coordinator_that_died_while_creating_is_followed(database: Database) -> None:
-    # It got as far as Optuna's study.
-    optuna.create_study(
-        study_name="trivial", storage=database.optuna_storage(), direction="maximize"
-    )
-    study = create(database)
-    assert take(database, study.name).number == 0
+@pytest.mark.parametrize("name", ["trivial", "trivial.final"])
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_an_empty_study_of_stock_optuna_is_not_taken_over(
+    database: Database, name: str, direction: Literal["minimize", "maximize"]
+) -> None:
+    # It may search the other way round, and is not ours to fill.
+    optuna.create_study(study_name=name, storage=database.optuna_storage(), direction=direction)
+    with pytest.raises(StudyMismatchError, match=f"'{name}' exists that Trialfleet did not create"):
+        create(database)
+    assert studies.every(database) == []
+
+
+def test_a_coordinator_that_died_while_creating_has_left_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.create.INSERT", text("SELECT 1 / 0"))
+    with pytest.raises(DBAPIError):
+        create(database)
+    monkeypatch.undo()
+    with database.transaction() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM public.studies")) == 0
+    assert take(database, create(database).name).number == 0
 
 
 def test_many_coordinators_at_once_create_one_study(open_database: Open) -> None:
@@ -95,11 +112,6 @@ def test_many_coordinators_at_once_create_one_study(open_database: Open) -> None
     assert len({study.search_id for study in found}) == 1
     with databases[0].transaction() as connection:
         assert connection.scalar(text("SELECT count(*) FROM public.studies")) == 1
-    assert {create_final(database, found[0])._study_id for database in databases} == {
-        optuna.load_study(
-            study_name="trivial.final", storage=databases[0].optuna_storage()
-        )._study_id
-    }
 
 
 def test_of_two_different_files_at_once_one_is_refused(open_database: Open) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import optuna
@@ -21,13 +20,12 @@ import migrations.migrate
 from migrations.migrate import downgrade, upgrade
 from tests.support.processes import Commands
 from tests.support.server import Server
-from tests.support.studies import create, take, train_by_hand, trivial_study
+from tests.support.studies import create, take, trivial_study
 from trialfleet.cli.schema import migrate
 from trialfleet.errors import DatabaseUnavailableError, FleetError, SchemaNotReadyError, UsageError
-from trialfleet.postgres.outages import lease_was_lost
 from trialfleet.postgres.url import parse_url
 from trialfleet.postgres.waiting import wait_until
-from trialfleet.store import leases, tables
+from trialfleet.store import tables
 from trialfleet.store.schema import wait_for_schema
 from trialfleet.store.storage import Database
 from trialfleet.store.trials.optuna_rows import insert_waiting_trials
@@ -171,22 +169,6 @@ def test_the_tables_are_those_the_migrations_make(database_url: URL) -> None:
         if isinstance(constraint, CheckConstraint)
     }
     assert found == declared
-
-
-def test_a_study_deleted_in_optuna_takes_our_rows_along(database: Database) -> None:
-    study = create(database)
-    train_by_hand(database, study, take(database), scores=[1.0, 2.0])
-    running = take(database)
-    delete = partial(optuna.delete_study, study_name=study.name, storage=database.optuna_storage())
-    # Not under a worker that trains one of its trials.
-    with pytest.raises(optuna.exceptions.StorageInternalError) as refused:
-        delete()
-    assert lease_was_lost(refused.value)
-    leases.release(database, running)
-    delete()
-    with database.transaction() as connection:
-        for table in ("studies", "attempts", "metrics"):
-            assert connection.scalar(text(f"SELECT count(*) FROM fleet.{table}")) == 0
 
 
 def test_a_worker_on_an_empty_database_gives_up_without_making_anything(

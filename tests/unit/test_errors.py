@@ -28,6 +28,7 @@ def test_the_exit_codes_are_what_scripts_rely_on() -> None:
         "SystemRefusedError": 2,
         "StudyMismatchError": 2,
         "StudyNotFoundError": 2,
+        "StudyDeletedError": 2,
         "VersionMismatchError": 2,
         "SchemaNotReadyError": 3,
         "StudyFailedError": 4,

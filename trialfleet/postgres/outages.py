@@ -8,8 +8,9 @@ import psycopg2
 from optuna.exceptions import UpdateFinishedTrialError
 from sqlalchemy.exc import DBAPIError
 
-# What the guard raises: leased under another fence; finished.
-_REFUSED = ("FL001", "FL002")
+# What the guard raises (leased under another fence; finished), and what PostgreSQL does where the
+# trial itself is gone (foreign_key_violation).
+_REFUSED = ("FL001", "FL002", "23503")
 # A server that says one of these is there, and will have us in a moment.
 _BUSY = ("too many clients", "remaining connection slots")
 _RESTARTING = ("starting up", "shutting down", "not yet accepting connections", "recovery mode")
@@ -24,7 +25,7 @@ _DOWN = (
 
 
 def lease_was_lost(exc: BaseException) -> bool:
-    """Whether a write was refused because the trial is no longer ours, or finished."""
+    """Whether a write was refused because the trial is no longer ours, finished, or gone."""
     return any(
         isinstance(error, UpdateFinishedTrialError)
         or (isinstance(error, psycopg2.Error) and error.pgcode in _REFUSED)

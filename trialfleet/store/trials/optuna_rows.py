@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import optuna
 from optuna.artifacts._upload import ARTIFACTS_ATTR_PREFIX, ArtifactMeta
-from optuna.storages._rdb.models import StudyModel
+from optuna.storages._rdb.models import (
+    StudyDirectionModel,
+    StudyModel,
+    StudyUserAttributeModel,
+)
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from trialfleet.store.storage import Database
+
+
+def create_study(
+    connection: Connection, name: str, *, attributes: Mapping[str, object] | None = None
+) -> int:
+    """Insert an Optuna study that maximizes, in the caller's transaction; its id.
+
+    Raises:
+        IntegrityError: One of this name exists; the transaction is over.
+    """
+    study = StudyModel(
+        study_name=name,
+        directions=[StudyDirectionModel(objective=0, direction=StudyDirection.MAXIMIZE)],
+        user_attributes=[
+            StudyUserAttributeModel(key=key, value_json=json.dumps(value))
+            for key, value in (attributes or {}).items()
+        ],
+    )
+    with Session(bind=connection, join_transaction_mode="rollback_only") as session:
+        session.add(study)
+        session.flush()
+        study_id = int(study.study_id)
+        session.commit()
+    return study_id
 
 
 def insert_waiting_trials(

@@ -39,7 +39,9 @@ LAST_FAILED = text("""
     LEFT JOIN public.trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'reason'
     WHERE t.study_id = :study_id AND t.state = 'FAIL' ORDER BY t.number DESC LIMIT :limit
 """)
-STUDY_NAMED = text("SELECT study_id FROM public.studies WHERE study_name = :name")
+NAMES_TAKEN = text("""
+    SELECT study_name FROM public.studies WHERE study_name = ANY(:names) ORDER BY study_name
+""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +108,9 @@ def last_reasons(
     return [(row.number, _decoded(row.reason)) for row in rows]
 
 
-def find_study(connection: Connection, name: str) -> int | None:
-    """Id of the Optuna study called `name`, whoever made it."""
-    study_id: int | None = connection.scalar(STUDY_NAMED, {"name": name})
-    return study_id
+def names_taken(connection: Connection, names: Iterable[str]) -> list[str]:
+    """Which of these names an Optuna study has already, whoever made it."""
+    return list(connection.scalars(NAMES_TAKEN, {"names": list(names)}))
 
 
 def _decoded(value_json: str | None) -> str | None:
