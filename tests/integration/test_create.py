@@ -91,7 +91,7 @@ def test_an_empty_study_of_stock_optuna_is_not_taken_over(
     optuna.create_study(study_name=name, storage=database.optuna_storage(), direction=direction)
     with pytest.raises(StudyMismatchError, match=f"'{name}' exists that Trialfleet did not create"):
         create(database)
-    assert studies.every(database) == []
+    assert studies.find_all(database) == []
 
 
 def test_a_coordinator_that_died_while_creating_has_left_nothing(
