@@ -12,20 +12,19 @@ from itertools import count as count_from
 
 import numpy as np
 
-# The first word of each spawn key. A finished study's numbers hang on them: never change one.
+# The first number of each spawn key. Changing one changes every result: never do it.
 _SEARCH, _FRESH, _SAMPLER, _SHARED = range(4)
 
-# PyTorch's CPU generator looks at the low 32 bits of a seed alone: seeds differ in those.
+# PyTorch's CPU generator uses only the low 32 bits of a seed, so seeds must differ in those.
 _LOW_BITS = 0xFFFF_FFFF
 
 
 def search_seeds(study_seed: int, trial_number: int, count: int) -> list[int]:
     """The seeds of a trial's agents: `count` different ones, 0 <= seed < 2**63, all even.
 
-    Fresh seeds are odd: no agent of the final stage can repeat a draw that its configuration was
-    chosen by.
+    Fresh seeds are odd, so no agent of the final stage repeats one that chose its configuration.
     """
-    seeds = _distinct(_words(study_seed, _SEARCH, trial_number), count, taken=set())
+    seeds = _distinct(_draws(study_seed, _SEARCH, trial_number), count, taken=set())
     return [seed & ~1 for seed in seeds]
 
 
@@ -38,48 +37,48 @@ def fresh_seeds(study_seed: int, finalist_rank: int, count: int) -> list[int]:
     taken: set[int] = set()
     # A rank's seeds must avoid those of the ranks before it: draw these first.
     for rank in range(finalist_rank):
-        _distinct(_words(study_seed, _FRESH, rank), count, taken=taken)
-    seeds = _distinct(_words(study_seed, _FRESH, finalist_rank), count, taken=taken)
+        _distinct(_draws(study_seed, _FRESH, rank), count, taken=taken)
+    seeds = _distinct(_draws(study_seed, _FRESH, finalist_rank), count, taken=taken)
     return [seed | 1 for seed in seeds]
 
 
 def sampler_seed(study_seed: int, trial_number: int) -> int:
     """The sampler's seed for one trial, 0 <= seed < 2**32.
 
-    Its own, because workers whose samplers share a seed suggest the same points.
+    Samplers that share a seed would suggest the same points.
     """
-    return _word32(study_seed, _SAMPLER, trial_number)
+    return _draw32(study_seed, _SAMPLER, trial_number)
 
 
 def shared_seed(study_seed: int) -> int:
     """One seed for all workers' samplers, 0 <= seed < 2**32: they draw from one sequence."""
-    return _word32(study_seed, _SHARED)
+    return _draw32(study_seed, _SHARED)
 
 
-def _words(study_seed: int, *key: int) -> Iterator[int]:
-    """63-bit numbers without end, the same ones for the same key."""
+def _draws(study_seed: int, *key: int) -> Iterator[int]:
+    """An endless sequence of 63-bit numbers, the same for the same key."""
     sequence = np.random.SeedSequence(entropy=study_seed, spawn_key=key)
-    # A longer state starts with the shorter one, so doubling it only adds.
+    # A longer state starts with the shorter one, so each doubling adds numbers.
     done = 0
     for doubling in count_from(5):
         state = sequence.generate_state(2**doubling, np.uint64)
-        yield from (int(word) >> 1 for word in state[done:])
+        yield from (int(number) >> 1 for number in state[done:])
         done = len(state)
 
 
-def _distinct(words: Iterator[int], count: int, *, taken: set[int]) -> list[int]:
-    """The first `count` words that differ from each other and from those taken, which they join."""
+def _distinct(draws: Iterator[int], count: int, *, taken: set[int]) -> list[int]:
+    """The first `count` draws that are neither repeated nor taken; they are taken afterwards."""
     found: list[int] = []
     while len(found) < count:
-        word = next(words)
-        # The lowest bit is not the word's own: it becomes search's or fresh's mark.
-        mark = (word & _LOW_BITS) >> 1
-        if mark not in taken:
-            taken.add(mark)
-            found.append(word)
+        draw = next(draws)
+        # Without the lowest bit, which tells a search seed from a fresh one.
+        rest = (draw & _LOW_BITS) >> 1
+        if rest not in taken:
+            taken.add(rest)
+            found.append(draw)
     return found
 
 
-def _word32(study_seed: int, *key: int) -> int:
+def _draw32(study_seed: int, *key: int) -> int:
     sequence = np.random.SeedSequence(entropy=study_seed, spawn_key=key)
     return int(sequence.generate_state(1, np.uint32)[0])

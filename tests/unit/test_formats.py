@@ -11,8 +11,9 @@ import pytest
 from tests.support.studyfiles import EXAMPLE
 from trialfleet.errors import VersionMismatchError
 from trialfleet.study import formats
+from trialfleet.study.differences import differences
 from trialfleet.study.file import parse
-from trialfleet.study.spec import Spec, differences
+from trialfleet.study.spec import Spec
 from worker.trainers.dqn.params import Params
 
 # To the letter what 0.1.0 stored of EXAMPLE.

@@ -14,9 +14,10 @@ from trialfleet.errors import VersionMismatchError
 from trialfleet.search.knobs import Choices, FloatRange, IntRange, SearchSpace
 from trialfleet.search.pruners import PRUNERS, Hyperband, Median
 from trialfleet.search.samplers import SAMPLERS, Cmaes, Qmc, Tpe
+from trialfleet.study.differences import differences
 from trialfleet.study.file import load, parse
 from trialfleet.study.formats import FORMAT
-from trialfleet.study.spec import Spec, differences
+from trialfleet.study.spec import Spec
 
 STUDIES = Path(__file__).parents[2] / "studies"
 

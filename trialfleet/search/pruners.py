@@ -28,7 +28,7 @@ def make_pruner(spec: Spec) -> pruners.BasePruner:
     from optuna.exceptions import ExperimentalWarning
 
     with warnings.catch_warnings():
-        # The study file chose it by name, and a pinned Optuna does not change.
+        # The study file chose it by name, and we accept only the Optuna releases that we know.
         warnings.simplefilter("ignore", ExperimentalWarning)
         return spec.search.pruner.build(spec)
 

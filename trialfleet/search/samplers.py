@@ -36,7 +36,7 @@ def make_sampler(spec: Spec, trial_number: int) -> samplers.BaseSampler:
     from trialfleet.seeds import sampler_seed
 
     with warnings.catch_warnings():
-        # The study file chose it by name, and a pinned Optuna does not change.
+        # The study file chose it by name, and we accept only the Optuna releases that we know.
         warnings.simplefilter("ignore", ExperimentalWarning)
         return spec.search.sampler.build(spec, sampler_seed(spec.seed, trial_number))
 

@@ -18,7 +18,8 @@ from trialfleet.errors import (
 from trialfleet.store.leases import Stage
 from trialfleet.store.storage import Database
 from trialfleet.study import formats
-from trialfleet.study.spec import FINAL_SUFFIX, Spec, differences
+from trialfleet.study.differences import differences
+from trialfleet.study.spec import FINAL_SUFFIX, Spec
 
 COLUMNS = """
     name, search_id, final_id, stage, spec AS stored, digest, version, compatibility, budget,

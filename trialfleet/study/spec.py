@@ -1,4 +1,4 @@
-"""A study, as its file describes it; and its digest, by which two descriptions are told apart."""
+"""A study, as its file describes it: every table with its fields, their rules and defaults."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _ENV = Pattern(
 
 
 class _Algorithm(Rule):
-    """An algorithm of the registry, as it is when the study file is read."""
+    """The name of a registered algorithm."""
 
     def check(self, value: object) -> str:
         """The name itself."""
@@ -72,7 +72,7 @@ class _Space(Rule):
 
     def check(self, value: object) -> SearchSpace:
         """The search space."""
-        assert isinstance(value, _Table), "`Spec` sees to it"
+        assert isinstance(value, _Table), "Spec wraps the table before its fields are checked"
         if value.algorithm is None:
             return SearchSpace({})
         return SearchSpace.read(value.given, params_of(value.algorithm))
@@ -91,17 +91,16 @@ class Task(Strict):
     train_steps: Annotated[int, Whole(1, _MAX_STEPS)] = 30_000
     # environment steps of a segment: train, evaluate, report, maybe prune, maybe checkpoint
     eval_every: Annotated[int, Whole(1, _MAX_STEPS)] = 5_000
-    # per agent, greedy, after each segment
+    # episodes of each agent after a segment, with greedy actions
     eval_episodes: Annotated[int, Whole(1, _MAX_EPISODES)] = 20
     # which networks of each agent are its result: "best" of its evaluations, or the "last"
     keep: Annotated[str, OneOf(("best", "last"))] = "best"
-    # of those networks, whose mean over agents and episodes is the trial's value
+    # episodes of each agent's result; their mean over the agents is the trial's value
     score_episodes: Annotated[int, Whole(1, _MAX_EPISODES)] = 50
-    # of each attempt at a trial, which then fails; 0: no limit
+    # a trial that takes longer fails; 0: no limit
     max_seconds: Annotated[float, Real(0, _YEAR)] = 0.0
-    # without a step of training or evaluation, after which the trial fails; 0: no limit. By default
-    # far more than any of them takes: a false alarm costs a trial, a step that never returns a
-    # worker, and the study its end.
+    # a trial that makes no progress for so long fails; 0: no limit. The default is far more than
+    # any step takes: a false alarm costs a trial, but a step that never returns costs its worker.
     stall_seconds: Annotated[float, Real(0, _YEAR)] = 1_800.0
 
     @property
@@ -133,7 +132,7 @@ class Search(Strict):
     trials: Annotated[int, Whole(1, 1_000_000)] = 50
     sampler: Annotated[Sampler, Named(SAMPLERS)] = Tpe()
     pruner: Annotated[Pruner, Named(PRUNERS)] = Hyperband()
-    # failed trials that are replaced; with one more the study is given up
+    # failed trials that are replaced; one more ends the study
     max_failures: Annotated[int, Whole(0, 1_000_000)] = 10
     # workers that a trial may lose before it fails
     max_attempts: Annotated[int, Whole(1, 1_000)] = 3
@@ -146,7 +145,7 @@ class Final(Strict):
     top: Annotated[int, Whole(1, 1_000)] = 3
     # fresh agents for each
     seeds: Annotated[int, Whole(1, 256)] = 10
-    # per agent, greedy, at the end
+    # episodes of each agent at the end, with greedy actions
     episodes: Annotated[int, Whole(1, _MAX_EPISODES)] = 150
 
 
@@ -244,35 +243,6 @@ def _known_keys(algorithm: str | None) -> Mapping[str, Collection[str]]:
     known |= {"task": Task.model_fields, "search": Search.model_fields, "final": Final.model_fields}
     known["agent"] = [knob.name for knob in dataclasses.fields(params_of(algorithm or "dqn"))]
     return known
-
-
-def differences(a: Spec, b: Spec) -> list[str]:
-    """One line for each field in which the stored study a and the given study b differ."""
-    there, here = _fields(a), _fields(b)
-    return [
-        f"{field}: {_toml(there.get(field))} there, {_toml(here.get(field))} here"
-        for field in {**here, **there}
-        if there.get(field) != here.get(field)
-    ]
-
-
-def _fields(spec: Spec) -> dict[str, Any]:
-    """Every field by its dotted path; a knob, a sampler or a pruner is one field."""
-    fields: dict[str, Any] = {}
-    for name, value in spec.model_dump(mode="json", exclude_none=True).items():
-        if isinstance(value, dict):
-            fields.update({f"{name}.{key}": below for key, below in value.items()})
-        else:
-            fields[name] = value
-    return fields
-
-
-def _toml(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
-    return json.dumps(value)
 
 
 def _divisor(number: int, *, near: int) -> int:
