@@ -38,6 +38,7 @@ def study_report(spec: Spec) -> RenderableType:
     pruner = search.pruner.model_dump(exclude_none=True)
     for name, value in {
         "study": f"{spec.name} (seed {spec.seed}, digest {spec.digest[:12]})",
+        "algorithm": task.algorithm,
         "task": f"{task.env}: {shape.observation_size} observations, {shape.actions} actions, "
         f"episodes of at most {shape.max_episode_steps} steps",
         "trial": f"{task.seeds} agents × {task.train_steps:,} steps, evaluated every "

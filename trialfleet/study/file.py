@@ -1,4 +1,4 @@
-"""Reading a study file. Whatever is wrong with it becomes one line: FILE: field: found; allowed."""
+"""Reading a study file. A mistake in it becomes one line: FILE: field: found; allowed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ MAX_LINE = 10_000
 
 
 def load(path: Path) -> Spec:
-    """The study that the file describes; StudyFileError says in one line why there is none."""
+    """The study that the file describes.
+
+    Raises:
+        StudyFileError: There is no such file, or something is wrong with it.
+    """
     source = str(path)
     try:
         with path.open("rb") as file:
@@ -40,7 +44,11 @@ def load(path: Path) -> Spec:
 
 
 def parse(text: str, *, source: str) -> Spec:
-    """The study that the text describes; `source` names the text in errors."""
+    """The study that the text describes; `source` names the text in errors.
+
+    Raises:
+        StudyFileError: Something is wrong with it.
+    """
     for number, line in enumerate(text.split("\n"), start=1):
         if len(line) > MAX_LINE:
             raise _error(source, f"line {number}: is longer than {MAX_LINE} characters; break it")
@@ -51,7 +59,7 @@ def parse(text: str, *, source: str) -> Spec:
     except RecursionError:
         raise _error(source, "is nested too deeply; is it a study file?") from None
     except ValueError:
-        # The one error that tomllib lets pass: int() refuses more than 4300 digits.
+        # tomllib does not translate this one: int() refuses more than 4300 digits.
         raise _error(source, "holds a number of thousands of digits; shorten it") from None
     try:
         return Spec.read(tables)

@@ -136,7 +136,8 @@ def _observation_size(env_id: str, space: gymnasium.Space[Any]) -> int:
     if not isinstance(space, gymnasium.spaces.Box):
         found = type(space).__name__
         raise StudyFileError(f"{_named(env_id)} has {found} observations; {wanted}")
-    if len(space.shape) != 1 or not np.issubdtype(space.dtype, np.floating):
+    empty = 0 in space.shape  # a network needs an input
+    if len(space.shape) != 1 or empty or not np.issubdtype(space.dtype, np.floating):
         found = f"Box observations of shape {space.shape} and type {space.dtype}"
         raise StudyFileError(f"{_named(env_id)} has {found}; {wanted}")
     return int(space.shape[0])

@@ -34,6 +34,7 @@ def _peculiar(**arguments: Any) -> Peculiar:
 PECULIAR: dict[str, dict[str, Any]] = {
     "Float64-v0": {"observations": Box(-1.0, 1.0, (2,), np.float64)},
     "Picture-v0": {"observations": Box(0, 255, (8, 8, 3), np.uint8)},
+    "Blind-v0": {"observations": Box(-1.0, 1.0, (0,), np.float32)},
     "Bytes-v0": {"observations": Box(0, 255, (8,), np.uint8)},
     "FromOne-v0": {"actions": Discrete(3, start=1)},
     "NotInstalled-v0": {"error": "No module named\n'physics'"},
@@ -79,6 +80,7 @@ def test_shape(env_id: str, size: int, actions: int, limit: int, threshold: floa
         ("Blackjack-v1", "has no time limit"),
         ("Picture-v0", "has Box observations of shape (8, 8, 3) and type uint8"),
         ("Bytes-v0", "has Box observations of shape (8,) and type uint8"),
+        ("Blind-v0", "has Box observations of shape (0,) and type float32; DQN here needs"),
         ("FromOne-v0", "numbers its actions from 1; DQN needs them from 0"),
         ("Endless-v0", "has no time limit"),
         ("NotInstalled-v0", "cannot be made: No module named 'physics'"),
