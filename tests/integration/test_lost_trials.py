@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import optuna
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -20,11 +21,13 @@ from tests.support.studies import (
     take,
     take_all,
 )
+from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import LeaseLostError
 from trialfleet.postgres.outages import lease_was_lost
 from trialfleet.search import space
-from trialfleet.store import leases, metrics
-from trialfleet.store.leases import Lost
+from trialfleet.search.pruners import make_pruner
+from trialfleet.store import checkpoints, leases, metrics
+from trialfleet.store.leases import Claim, Lost
 from trialfleet.store.metrics import Metric
 from trialfleet.store.storage import Database
 
@@ -180,8 +183,8 @@ def test_a_reclaimed_trial_keeps_what_it_reported_up_to_its_checkpoint(database:
     with database.transaction(claim.fence) as connection:
         connection.execute(
             text(
-                "INSERT INTO fleet.checkpoints (trial_id, step, artifact, sha256, size) "
-                "VALUES (:trial_id, 32, 'x', 'x', 1)"
+                "INSERT INTO fleet.checkpoints (trial_id, step, rungs, artifact, sha256, size) "
+                "VALUES (:trial_id, 32, 1, 'x', 'x', 1)"
             ),
             {"trial_id": claim.trial_id},
         )
@@ -204,3 +207,43 @@ def test_a_reclaimed_trial_keeps_what_it_reported_up_to_its_checkpoint(database:
     assert reported() == ([], [], set())
     with database.transaction() as connection:
         assert connection.scalar(text("SELECT count(*) FROM fleet.checkpoints")) == 0
+
+
+def test_a_trial_lost_while_it_was_pruned_is_judged_again(database: Database) -> None:
+    """Successive halving stores the rung, then says "prune"; its worker dies before the finish."""
+    study = create(
+        database,
+        train_steps=64,
+        pruner='{ name = "successive_halving", min_resource = 16, reduction_factor = 2 }',
+    )
+    store = open_store(study.artifacts, database)
+
+    def opened(claim: Claim) -> optuna.Trial:
+        storage = database.optuna_storage(claim.fence)
+        pruner = make_pruner(study.spec)
+        own = database.optuna_study(study.name, storage=storage, pruner=pruner)
+        return database.optuna_trial(own, claim.trial_id)
+
+    def reported(trial: optuna.Trial, value: float, step: int) -> bool:
+        trial.report(value, step)
+        return bool(trial.should_prune())
+
+    for _ in range(2):
+        claim = take(database)
+        good = opened(claim)
+        assert not any(reported(good, 100.0, step) for step in (16, 32, 48))
+        finish(database, claim)
+    claim = take(database)
+    bad = opened(claim)
+    # It does well, completes a rung, is stored; then it falls behind, and is lost.
+    assert not reported(bad, 200.0, 16)
+    checkpoints.save(database, store, study.name, claim, step=16, data=b"state")
+    assert reported(bad, 1.0, 32)
+    expire(database)
+    leases.reap(database, "trivial")
+    again = take(database)
+    assert again.trial_id == claim.trial_id
+    resumed = opened(again)
+    frozen = database.optuna_study(study.name).get_trials()[2]
+    assert {key for key in frozen.system_attrs if "rung" in key} == {"completed_rung_0"}
+    assert reported(resumed, 1.0, 32), "the rung of the attempt that was lost judges it no more"

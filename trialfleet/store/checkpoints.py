@@ -17,6 +17,7 @@ from trialfleet.artifacts.blobs import Stored
 from trialfleet.errors import ArtifactStoreError
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database
+from trialfleet.store.trials import life
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
@@ -25,10 +26,11 @@ FIND = text("""
     SELECT step, artifact, sha256, size FROM fleet.checkpoints WHERE trial_id = :trial_id
 """)
 POINT = text("""
-    INSERT INTO fleet.checkpoints (trial_id, step, artifact, sha256, size)
-    VALUES (:trial_id, :step, :artifact, :sha256, :size)
-    ON CONFLICT (trial_id) DO UPDATE SET step = excluded.step, artifact = excluded.artifact,
-        sha256 = excluded.sha256, size = excluded.size, created_at = now()
+    INSERT INTO fleet.checkpoints (trial_id, step, rungs, artifact, sha256, size)
+    VALUES (:trial_id, :step, :rungs, :artifact, :sha256, :size)
+    ON CONFLICT (trial_id) DO UPDATE SET step = excluded.step, rungs = excluded.rungs,
+        artifact = excluded.artifact, sha256 = excluded.sha256, size = excluded.size,
+        created_at = now()
 """)
 ENDED = text("""
     SELECT c.trial_id, c.artifact
@@ -61,7 +63,9 @@ def save(
     name = f"{study}-{claim.stage}-{claim.number}-checkpoint-{claim.fence}-{step}"
     stored = blobs.put(store, name, data)
     with database.transaction(claim.fence) as connection:
-        values = {"trial_id": claim.trial_id, "step": step, **vars(stored)}
+        # The pruner is asked at a segment's end, and not again before its checkpoint is safe.
+        rungs = life.count_rungs(connection, claim.trial_id)
+        values = {"trial_id": claim.trial_id, "step": step, "rungs": rungs, **vars(stored)}
         connection.execute(POINT, values)
     if previous is not None and previous[1].artifact != name:
         _remove(store, previous[1].artifact)

@@ -62,9 +62,7 @@ PREVIOUS_CLAIM = text("""
             WHERE b.trial_id = a.trial_id AND b.fence <= a.fence) AS attempt
     FROM fleet.attempts a WHERE a.claim_id = :claim_id
 """)
-CHECKPOINT_STEP = text("""
-    SELECT coalesce(max(step), 0) FROM fleet.checkpoints WHERE trial_id = :trial_id
-""")
+CHECKPOINT = text("SELECT step, rungs FROM fleet.checkpoints WHERE trial_id = :trial_id")
 DELETE_CHECKPOINT = text("DELETE FROM fleet.checkpoints WHERE trial_id = :trial_id")
 
 OPEN_ATTEMPT = text("""
@@ -144,8 +142,9 @@ def _study(connection: Connection, name: str) -> Row[Any]:
 def _next_trial(connection: Connection, study_id: int, study: Row[Any]) -> Place | None:
     waiting = life.lowest_waiting(connection, study_id)
     if waiting is not None:
-        step = connection.scalar(CHECKPOINT_STEP, {"trial_id": waiting.trial_id}) or 0
-        _forget_reports(connection, waiting.trial_id, after=step)
+        found = connection.execute(CHECKPOINT, {"trial_id": waiting.trial_id}).one_or_none()
+        step, rungs = found or (0, 0)
+        _forget_reports(connection, waiting.trial_id, after=step, rungs=rungs)
         life.start_waiting(connection, waiting.trial_id)
         return waiting
     if study.stage == "final":
@@ -155,8 +154,8 @@ def _next_trial(connection: Connection, study_id: int, study: Row[Any]) -> Place
     )
 
 
-def _forget_reports(connection: Connection, trial_id: int, *, after: int) -> None:
-    life.forget_reports(connection, trial_id, after=after)
+def _forget_reports(connection: Connection, trial_id: int, *, after: int, rungs: int) -> None:
+    life.forget_reports(connection, trial_id, after=after, rungs=rungs)
     metrics.forget(connection, trial_id, after=after)
 
 
@@ -205,10 +204,10 @@ def finish(
 
 
 def start_over(database: Database, claim: Claim) -> None:
-    """Forget the trial's checkpoint, which turned out to be damaged, and all it reported."""
+    """Forget the trial's checkpoint, which cannot be gone on from, and all it reported."""
     with database.transaction(claim.fence) as connection:
         connection.execute(DELETE_CHECKPOINT, {"trial_id": claim.trial_id})
-        _forget_reports(connection, claim.trial_id, after=0)
+        _forget_reports(connection, claim.trial_id, after=0, rungs=0)
 
 
 def release(database: Database, claim: Claim) -> None:

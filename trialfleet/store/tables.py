@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 SCHEMA = "fleet"
 # The migration that this code needs; a test holds it to the newest one.
-REVISION = "0004"
+REVISION = "0005"
 
 metadata = MetaData(schema=SCHEMA)
 
@@ -97,6 +97,7 @@ checkpoints = Table(
     metadata,
     Column("trial_id", Integer, primary_key=True, autoincrement=False),
     Column("step", BigInteger, nullable=False),  # environment steps of each agent
+    Column("rungs", Integer, nullable=False),  # of successive halving, completed by then
     Column("artifact", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("size", BigInteger, nullable=False),

@@ -45,10 +45,16 @@ START_WAITING = text("""
 DELETE_REPORTS = text("""
     DELETE FROM public.trial_intermediate_values WHERE trial_id = :trial_id AND step > :step
 """)
-# What successive halving and Hyperband remember of the trial.
-DELETE_RUNGS = text(r"""
-    DELETE FROM public.trial_system_attributes
+# Successive halving and Hyperband write a rung before they say "prune", and judge no trial twice on
+# one rung. They are numbered from 0 as the trial completes them.
+COUNT_RUNGS = text(r"""
+    SELECT count(*) FROM public.trial_system_attributes
     WHERE trial_id = :trial_id AND key LIKE 'completed\_rung\_%'
+""")
+DELETE_RUNGS = text("""
+    DELETE FROM public.trial_system_attributes
+    WHERE trial_id = :trial_id
+      AND CAST(substring(key FROM '^completed_rung_([0-9]+)$') AS integer) >= :rungs
 """)
 
 # NO KEY: a report's foreign-key check need not wait for us.
@@ -135,11 +141,18 @@ def start_new(
     return Place(**connection.execute(INSERT_TRIAL, values).one()._mapping)
 
 
-def forget_reports(connection: Connection, trial_id: int, *, after: int) -> None:
-    """Delete what earlier attempts reported past step `after`; from 0 also the pruner's rungs."""
+def forget_reports(connection: Connection, trial_id: int, *, after: int, rungs: int) -> None:
+    """Delete what earlier attempts reported past step `after`, and rungs past the first `rungs`.
+
+    The trial is then judged as one that was not lost.
+    """
     connection.execute(DELETE_REPORTS, {"trial_id": trial_id, "step": after})
-    if after == 0:
-        connection.execute(DELETE_RUNGS, {"trial_id": trial_id})
+    connection.execute(DELETE_RUNGS, {"trial_id": trial_id, "rungs": rungs})
+
+
+def count_rungs(connection: Connection, trial_id: int) -> int:
+    """How many rungs of successive halving or Hyperband the trial has completed."""
+    return int(connection.scalar(COUNT_RUNGS, {"trial_id": trial_id}) or 0)
 
 
 def number(connection: Connection, trial_id: int) -> int:
