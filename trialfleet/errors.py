@@ -18,9 +18,14 @@ EXIT_CODES: Mapping[int, str] = {
     4: "the study failed: too many failures, or nothing to retrain",
     5: "the database stayed away",
     6: "the artifact store failed, or has lost what was stored in it",
+    7: "a trial's trainer or environment did not return; the worker failed the trial and ended "
+    "itself, for its supervisor to start another",
     130: "stopped by SIGINT (Ctrl-C)",
     143: "stopped by SIGTERM, or by SIGHUP (a closed terminal)",
 }
+
+
+STALLED = 7
 
 
 class FleetError(Exception):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -16,7 +17,7 @@ from safetensors.numpy import save
 from sqlalchemy.exc import SQLAlchemyError
 
 from trialfleet.artifacts import blobs
-from trialfleet.errors import ArtifactStoreError
+from trialfleet.errors import FleetError
 from trialfleet.postgres.retry import patiently
 from trialfleet.settings import Settings
 from trialfleet.store.leases import Claim
@@ -24,10 +25,11 @@ from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials.optuna_rows import link_artifact
 from worker.configuration import configure, open_study
+from worker.provenance import Provenance
 from worker.reports import Reports
 from worker.resume import Checkpoints
 from worker.stop import StopRequested
-from worker.trainers.protocol import Job, Progress, Score, Trainer
+from worker.trainers.protocol import Event, Job, Progress, Score, Trainer
 from worker.trainers.registry import algorithm
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 log = structlog.get_logger()
+
+# A trainer that still answers ends at its limit by itself; one that does not is given this more.
+_GRACE = 10.0  # seconds
 
 
 class Watch(Protocol):
@@ -45,6 +50,9 @@ class Watch(Protocol):
 
     def wait(self, seconds: float) -> None:
         """Pause, under the same conditions."""
+
+    def training(self, seconds: float) -> AbstractContextManager[None]:
+        """Inside runs the trainer's code, which is to be back after so many seconds."""
 
     def resume(self, step: int) -> None:
         """Hear where the attempt begins."""
@@ -62,6 +70,10 @@ class Outcome:
     attributes: dict[str, Any]
 
 
+class TimeLimitError(Exception):
+    """A trial has trained for longer than its study allows."""
+
+
 class Attempt:
     """One run of a trial by this worker.
 
@@ -71,7 +83,7 @@ class Attempt:
         study: Of the claim.
         claim: Ours.
         watch: Looked at every fraction of a second.
-        device: Where to train.
+        provenance: Of this worker; says where to train.
         settings: Patience, and time between checkpoints.
     """
 
@@ -83,26 +95,32 @@ class Attempt:
         claim: Claim,
         *,
         watch: Watch,
-        device: str,
+        provenance: Provenance,
         settings: Settings,
     ) -> None:
         self._database, self._store = database, store
         self._study, self._claim, self._watch = study, claim, watch
-        self._device, self._settings = device, settings
+        self._provenance, self._settings = provenance, settings
+        task = study.spec.task
+        self._stall = task.stall_seconds or math.inf
+        self._ends = time.monotonic() + (task.max_seconds or math.inf)
 
     def run(self) -> Outcome:
         """Train the trial to its end, or to where its pruner ends it.
 
         Raises:
             NonFiniteError: A loss, parameter or return of it is not finite.
+            TimeLimitError: It has taken longer than `task.max_seconds`.
             LeaseLostError, StopRequested: What the watch says; a stop leaves a checkpoint.
         """
         trial, job = self._patiently(self._open)
-        trainer = algorithm(self._study.spec.task.algorithm).make_trainer(job)
+        with self._training():
+            trainer = algorithm(self._study.spec.task.algorithm).make_trainer(job)
         try:
             return self._run(trial, job, trainer)
         finally:
-            _close(trainer)
+            with self._training():
+                _close(trainer)
 
     def _run(self, trial: optuna.Trial, job: Job, trainer: Trainer) -> Outcome:
         started = time.monotonic()
@@ -111,6 +129,7 @@ class Attempt:
             self._store,
             self._study,
             self._claim,
+            provenance=self._provenance,
             every=self._settings.checkpoint_every,
         )
         step = self._patiently(lambda: checkpoints.restore(trainer))
@@ -124,7 +143,7 @@ class Attempt:
             state, last, scores = self._train(job, trainer, reports, checkpoints)
         except StopRequested:
             # Best effort, and quick: the trial is given back with or without it.
-            with suppress(SQLAlchemyError, ArtifactStoreError):
+            with suppress(SQLAlchemyError, FleetError):
                 if reports.try_to_flush():
                     checkpoints.save()
             raise
@@ -135,6 +154,7 @@ class Attempt:
             "steps": last * len(job.seeds),
             "seconds": round(time.monotonic() - started, 3),
             "attempt": self._claim.attempt,
+            "trained_by": checkpoints.trained_by,
         }
         if self._claim.stage == "final":
             attributes["model"] = self._patiently(lambda: self._store_model(trainer, trial))
@@ -144,7 +164,7 @@ class Attempt:
         self, job: Job, trainer: Trainer, reports: Reports, checkpoints: Checkpoints
     ) -> tuple[Literal["COMPLETE", "PRUNED"], int, NDArray[np.float64]]:
         """Train; how it ended, after which step, and the score of each agent [S]."""
-        for event in trainer.run():
+        for event in self._events(trainer):
             self._watch.check()
             self._watch.progress(event.step, agents=len(job.seeds))
             if isinstance(event, Score):
@@ -160,6 +180,23 @@ class Attempt:
                 checkpoints.save_if_due()
         raise AssertionError("a training ends with its score")
 
+    def _events(self, trainer: Trainer) -> Iterator[Event]:
+        """What the trainer yields, each event within the time that it may take."""
+        with closing(trainer.run()) as events:
+            while True:
+                with self._training():
+                    event = next(events, None)
+                if event is None:
+                    return
+                if time.monotonic() > self._ends:
+                    limit = self._study.spec.task.max_seconds
+                    raise TimeLimitError(f"not done after {limit:g} s, which is task.max_seconds")
+                yield event
+
+    def _training(self) -> AbstractContextManager[None]:
+        remaining = self._ends + _GRACE - time.monotonic()
+        return self._watch.training(min(self._stall, remaining))
+
     def _open(self) -> tuple[optuna.Trial, Job]:
         """Optuna's live trial and what to train.
 
@@ -170,7 +207,7 @@ class Attempt:
         with storage.opening():
             study = open_study(self._database, self._study, self._claim, storage)
             trial = self._database.optuna_trial(study, self._claim.trial_id)
-            return trial, configure(self._study, self._claim, trial, self._device)
+            return trial, configure(self._study, self._claim, trial, self._provenance.device)
 
     def _store_model(self, trainer: Trainer, trial: optuna.Trial) -> dict[str, Any]:
         """Put what was trained, all agents stacked, into the artifact store."""
@@ -188,5 +225,6 @@ class Attempt:
 def _close(trainer: Trainer) -> None:
     try:
         trainer.close()
-    except Exception as exc:  # closing runs the environment's code, and changes no result
+    except (Exception, SystemExit) as exc:
+        # This runs the environment's code, and changes no result.
         log.warning("environment not closed", reason=" ".join(str(exc).split()))

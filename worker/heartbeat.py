@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import structlog
 
@@ -19,6 +23,15 @@ log = structlog.get_logger()
 _LONGEST_BEAT = 2.0
 
 
+@dataclass
+class _Held:
+    """What is known of one lease. A beat that comes late writes to that of its own claim."""
+
+    claim: Claim
+    deadline: float  # when the lease ends if it is not extended, on our clock
+    lost: bool = False
+
+
 class Heartbeat(threading.Thread):
     """Beats until closed, whatever happens to single beats.
 
@@ -31,6 +44,8 @@ class Heartbeat(threading.Thread):
         database: Shared with the worker; a beat takes a connection of its own.
         identity: The worker's columns of `fleet.workers` (worker, study, host, pid, version).
         lease_seconds: Length of the leases to extend.
+        on_stall: Called, from this thread and at every beat, while the trainer of the trial at hand
+            keeps its thread for longer than it may.
 
     Attributes:
         crowded: Whether the server was running out of connections at the last beat. Idle ones are
@@ -39,7 +54,12 @@ class Heartbeat(threading.Thread):
     """
 
     def __init__(
-        self, database: Database, *, identity: dict[str, object], lease_seconds: float
+        self,
+        database: Database,
+        *,
+        identity: dict[str, object],
+        lease_seconds: float,
+        on_stall: Callable[[Claim], None],
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._database = database
@@ -48,10 +68,10 @@ class Heartbeat(threading.Thread):
         self._beat = min(_LONGEST_BEAT, lease_seconds / 3)
         self.crowded = False
         self._closed = threading.Event()
-        self._claim: Claim | None = None
-        self._lost = False
+        self._on_stall = on_stall
+        self._held: _Held | None = None
         self._down = False  # the server said so, at the last beat
-        self._deadline = 0.0  # when the lease ends if it is not extended, on our clock
+        self._overdue = math.inf  # when the trainer's code has to be back
         self._agents = 1
         self._step = 0
         self._resumed = 0  # the step at which this attempt began
@@ -65,14 +85,12 @@ class Heartbeat(threading.Thread):
             since: `time.monotonic()` from before it was asked for, so that our idea of the lease's
                 end is never later than the database's.
         """
-        self._lost, self._step, self._resumed = False, 0, 0
-        self._deadline = since + self._lease_seconds
-        self._since = since
-        self._claim = claim
+        self._step, self._resumed, self._since = 0, 0, since
+        self._held = _Held(claim, since + self._lease_seconds)
 
     def drop(self) -> None:
         """Extend nothing."""
-        self._claim = None
+        self._held = None
 
     def resume(self, step: int) -> None:
         """Tell where this attempt begins, so that the pace shown is its own."""
@@ -82,15 +100,27 @@ class Heartbeat(threading.Thread):
         """Tell where the trial stands: environment steps of each of its `agents`."""
         self._step, self._agents = step, agents
 
+    @contextmanager
+    def training(self, seconds: float) -> Iterator[None]:
+        """Inside runs the trainer's code, and the environment's; it may take so many seconds."""
+        self._overdue = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._overdue = math.inf
+
     def check(self) -> None:
         """Return while the lease is ours, as far as can be known.
 
         Raises:
             LeaseLostError: It is not, or may not be.
         """
-        if self._lost:
+        held = self._held
+        if held is None:
+            return
+        if held.lost:
             raise LeaseLostError("the trial was given to another worker")
-        if time.monotonic() > self._deadline and not self._down:
+        if time.monotonic() > held.deadline and not self._down:
             raise LeaseLostError("the lease could not be extended in time")
 
     def run(self) -> None:
@@ -99,6 +129,9 @@ class Heartbeat(threading.Thread):
             try:
                 self.beat()
                 self._down = False
+                held = self._held
+                if held is not None and time.monotonic() > self._overdue:
+                    self._on_stall(held.claim)
             except Exception as exc:
                 # A heartbeat that dies takes a healthy trial with it, so it survives everything.
                 self._down = is_down(exc)
@@ -107,13 +140,11 @@ class Heartbeat(threading.Thread):
 
     def beat(self) -> None:
         """Extend the lease, if there is one, and say that we are alive."""
-        claim, started = self._claim, time.monotonic()
-        if claim is not None:
-            extended = leases.extend(self._database, claim.fence)
-            # Unless the trial was finished or dropped while we asked.
-            if claim is self._claim:
-                self._lost = not extended
-                self._deadline = started + self._lease_seconds
+        held, started = self._held, time.monotonic()
+        claim = held.claim if held else None
+        if held is not None:
+            held.lost = not leases.extend(self._database, held.claim.fence)
+            held.deadline = started + self._lease_seconds
         with self._database.transaction() as connection:
             workers.say_alive(
                 connection,

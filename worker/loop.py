@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import platform
 import secrets
 import socket
+import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from importlib.metadata import version
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from trialfleet import __version__
 from trialfleet.artifacts.stores import open_store
-from trialfleet.errors import FleetError, LeaseLostError
+from trialfleet.errors import STALLED, FleetError, LeaseLostError
 from trialfleet.escape import printable, storable
 from trialfleet.postgres.outages import is_outage, lease_was_lost
 from trialfleet.postgres.retry import patiently
@@ -33,6 +33,7 @@ from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from worker.attempt import Attempt
 from worker.heartbeat import Heartbeat
+from worker.provenance import Provenance, find_device, hardware, versions
 from worker.stop import Stop, StopRequested
 
 T = TypeVar("T")
@@ -54,21 +55,14 @@ class _Watch:
         self.stop.wait(seconds)
         self.heartbeat.check()
 
+    def training(self, seconds: float) -> AbstractContextManager[None]:
+        return self.heartbeat.training(seconds)
+
     def resume(self, step: int) -> None:
         self.heartbeat.resume(step)
 
     def progress(self, step: int, *, agents: int) -> None:
         self.heartbeat.progress(step, agents=agents)
-
-
-def versions() -> dict[str, str]:
-    """What a result may depend on: everything whose arithmetic is in it."""
-    packages = ("torch", "numpy", "optuna", "gymnasium")
-    return {
-        "python": platform.python_version(),
-        "trialfleet": __version__,
-        **{name: version(name) for name in packages},
-    }
 
 
 class Worker:
@@ -90,30 +84,37 @@ class Worker:
         self, database: Database, study_name: str, *, settings: Settings, stop: Stop
     ) -> None:
         study = studies.find(database, study_name)
-        self._versions = versions()
         studies.refuse_unusable(study)
         self._database = database
         self._study = study
         self._settings = settings
         self._stop = stop
         self._store = open_store(study.artifacts, database)
-        self._device = _device(settings.device)
         # A stall must not outlast the lease, and it is met twice: by the connection at hand, then
         # by the one that is to replace it.
         set_reply_timeout(min(REPLY_TIMEOUT, settings.lease_seconds / 4))
-        self.host = storable(socket.gethostname())
+        host = storable(socket.gethostname())
         # Host names and process ids come again, in containers above all; this does not.
-        self.name = f"{self.host}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.name = f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+        device = find_device(settings.device)
+        self._provenance = Provenance(
+            worker=self.name,
+            host=host,
+            device=device,
+            hardware=hardware(device),
+            versions=versions(),
+        )
         self._heartbeat = Heartbeat(
             database,
             identity={
                 "worker": self.name,
                 "study": study.name,
-                "host": self.host,
+                "host": host,
                 "pid": os.getpid(),
                 "version": __version__,
             },
             lease_seconds=settings.lease_seconds,
+            on_stall=self._give_up,
         )
 
     def run(self) -> Study:
@@ -123,7 +124,9 @@ class Worker:
             StopRequested: A stop was asked for; the trial at hand has been given back.
             DatabaseUnavailableError: The database stayed away.
         """
-        log.info("worker ready", worker=self.name, study=self._study.name, device=self._device)
+        log.info(
+            "worker ready", worker=self.name, study=self._study.name, device=self._provenance.device
+        )
         self._patiently(self._heartbeat.beat)
         self._heartbeat.start()
         try:
@@ -182,12 +185,14 @@ class Worker:
                     self._study,
                     claim,
                     watch=watch,
-                    device=self._device,
+                    provenance=self._provenance,
                     settings=self._settings,
                 ).run()
             except (StopRequested, FleetError):
                 raise
-            except Exception as exc:
+            except BaseException as exc:  # an environment may call sys.exit(), for one
+                if isinstance(exc, KeyboardInterrupt) and not self._stop.installed:
+                    raise
                 if lease_was_lost(exc):
                     raise LeaseLostError(f"trial {claim.number} is another worker's") from exc
                 if is_outage(exc):
@@ -203,7 +208,8 @@ class Worker:
             bound.info("lease lost, dropped the trial")
         except (StopRequested, FleetError):
             # A stop, or something that is wrong with this worker and not with the trial.
-            with suppress(SQLAlchemyError):
+            # What comes in between is no reason to forget what this was.
+            with suppress(SQLAlchemyError, FleetError):
                 leases.release(self._database, claim)
                 bound.info("released")
             raise
@@ -213,13 +219,7 @@ class Worker:
     def _finish(
         self, claim: Claim, state: Any, value: float | None, attributes: dict[str, Any]
     ) -> None:
-        provenance = {
-            "worker": self.name,
-            "host": self.host,
-            "device": self._device,
-            "digest": self._study.digest,
-            "versions": self._versions,
-        }
+        provenance = {**asdict(self._provenance), "digest": self._study.digest}
         self._patiently(
             lambda: leases.finish(
                 self._database,
@@ -230,16 +230,39 @@ class Worker:
             )
         )
 
+    def _give_up(self, claim: Claim) -> None:
+        """FAIL a trial whose trainer does not return, and end this process.
+
+        Nothing else can end a thread that is stuck in somebody else's code. Whoever supervises the
+        worker starts another.
+        """
+        task = self._study.spec.task
+        reason = (
+            f"the trainer did not return for {task.stall_seconds:g} s (task.stall_seconds) or after"
+            f" {task.max_seconds:g} s in all (task.max_seconds); it was {_whereabouts()}"
+        )
+        try:
+            leases.finish(
+                self._database,
+                claim,
+                state="FAIL",
+                value=None,
+                attributes={"reason": reason, **asdict(self._provenance)},
+            )
+        except FleetError as exc:
+            log.warning("trial not failed", reason=str(exc))
+        log.error("trial failed, ending this worker", trial=claim.number, reason=reason)
+        os._exit(STALLED)
+
     def _patiently(self, operation: Callable[[], T]) -> T:
         return patiently(operation, patience=self._settings.outage_patience, pause=self._stop.wait)
 
 
-def _device(wanted: str) -> str:
-    import torch
-
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return wanted
+def _whereabouts() -> str:
+    """Where the main thread is."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    line = traceback.extract_stack(frame)[-1]
+    return printable(f"in {line.name} ({Path(line.filename).name}:{line.lineno})")
 
 
 def _reason(exc: BaseException) -> str:

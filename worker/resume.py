@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from safetensors import SafetensorError
@@ -17,12 +18,15 @@ from trialfleet.store import checkpoints, leases
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from worker.provenance import Provenance
 from worker.trainers.protocol import Trainer
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
 
 log = structlog.get_logger()
+
+_HEADER = "trialfleet"  # the key of our own header in that of safetensors
 
 
 class Checkpoints:
@@ -33,7 +37,11 @@ class Checkpoints:
         store: Where the bytes go.
         study: Of the claim.
         claim: Ours.
+        provenance: Of this worker.
         every: Seconds between two that are stored.
+
+    Attributes:
+        trained_by: The provenance of everybody whose training is in the trainer's state.
     """
 
     def __init__(
@@ -43,11 +51,13 @@ class Checkpoints:
         study: Study,
         claim: Claim,
         *,
+        provenance: Provenance,
         every: float,
     ) -> None:
         self._database, self._store = database, store
         self._study, self._claim = study, claim
-        self._every = every
+        self._provenance, self._every = provenance, every
+        self.trained_by: list[dict[str, Any]] = [asdict(provenance)]
         self._saved_at = time.monotonic()
         self._step: int | None = None  # of the bytes below, while they are not stored
         self._data = b""
@@ -55,7 +65,9 @@ class Checkpoints:
     def restore(self, trainer: Trainer) -> int:
         """Put the trainer where the trial's checkpoint is, if there is one; its step, else 0.
 
-        A damaged checkpoint is forgotten, and the trial starts over.
+        A checkpoint that is damaged, or that was made on another device or with other versions of
+        what computes, is forgotten, and the trial starts over: gone on with, its result would be
+        neither build's.
         """
         found = checkpoints.find(self._database, self._claim.trial_id)
         if found is None:
@@ -63,22 +75,33 @@ class Checkpoints:
         step, stored = found
         try:
             data = blobs.get(self._store, stored)
-            if _digest(data) != self._study.digest:
+            header = _header(data)
+            if header["digest"] != self._study.digest:
                 raise BlobDamagedError("it is another study's")
+            others = _differences(header["build"], self._provenance.build)
+            if others:
+                return self._start_over("checkpoint of another build, starting over", others)
             trainer.load_state(load(data))
-        except (BlobDamagedError, SafetensorError, KeyError, ValueError) as exc:
-            log.warning(
-                "checkpoint damaged, starting over", trial=self._claim.number, reason=str(exc)
-            )
-            leases.start_over(self._database, self._claim)
-            return 0
+        except (BlobDamagedError, SafetensorError, KeyError, TypeError, ValueError) as exc:
+            return self._start_over("checkpoint damaged, starting over", str(exc))
+        self.trained_by = [*header["trained_by"], asdict(self._provenance)]
         log.info("resumed", trial=self._claim.number, step=step)
         return step
+
+    def _start_over(self, event: str, reason: str) -> int:
+        log.warning(event, trial=self._claim.number, reason=reason)
+        leases.start_over(self._database, self._claim)
+        return 0
 
     def take(self, trainer: Trainer, step: int) -> None:
         """Keep the state at a segment's end, for whenever it is to be stored."""
         self._step = step
-        self._data = save(trainer.state(), metadata={"digest": self._study.digest})
+        header = {
+            "digest": self._study.digest,
+            "build": self._provenance.build,
+            "trained_by": self.trained_by,
+        }
+        self._data = save(trainer.state(), metadata={_HEADER: json.dumps(header)})
 
     def save_if_due(self) -> None:
         """Store what was taken, if the last time is long enough ago. A failure is only logged."""
@@ -106,14 +129,24 @@ class Checkpoints:
         self._step, self._saved_at = None, time.monotonic()
 
 
-def _digest(data: bytes) -> object:
-    """The study's digest in a checkpoint's header: eight bytes of length, then JSON.
+def _header(data: bytes) -> dict[str, Any]:
+    """Our part of a checkpoint's header, which is eight bytes of length and then JSON.
 
     Raises:
-        BlobDamagedError: There is no such header, or no digest in it.
+        BlobDamagedError: There is no such header, or nothing of ours in it.
     """
     size = int.from_bytes(data[:8], "little")
     try:
-        return json.loads(data[8 : 8 + size])["__metadata__"]["digest"]
+        header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][_HEADER])
+        return {name: header[name] for name in ("digest", "build", "trained_by")}
     except (ValueError, LookupError, TypeError, RecursionError) as exc:
         raise BlobDamagedError("it has no header of ours") from exc
+
+
+def _differences(there: dict[str, str], here: dict[str, str]) -> str:
+    """What differs between the checkpoint's build and ours, in words."""
+    return ", ".join(
+        f"{name} {there.get(name)} there, {value} here"
+        for name, value in here.items()
+        if there.get(name) != value
+    )

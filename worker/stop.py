@@ -1,10 +1,11 @@
-"""SIGTERM and SIGINT as an event that the worker looks at between two steps of its work."""
+"""SIGTERM and SIGINT as a request that the worker looks at between two steps of its work."""
 
 from __future__ import annotations
 
 import os
 import signal
-import threading
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 
@@ -20,27 +21,33 @@ class Stop:
     """
 
     def __init__(self, *, with_parent: bool = False) -> None:
-        self._event = threading.Event()
+        self._asked = False
+        # Wakes whoever waits. A signal handler may interrupt `wait` at any point, also while that
+        # holds a lock; a SimpleQueue is made for it, and a threading.Event would wait for itself.
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self.installed = False
         self._parent = os.getppid() if with_parent else None
         self.signal = signal.SIGTERM
 
     def install(self) -> None:
         """Listen to SIGTERM and SIGINT; a second signal ends the process at once."""
+        self.installed = True
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self._event.is_set():
+        if self._asked:
             os._exit(128 + number)
         self.signal = signal.Signals(number)
-        self._event.set()
+        self._asked = True
+        self._wake.put(None)
 
     @property
     def asked(self) -> bool:
         """Whether to stop."""
         if self._parent is not None and os.getppid() != self._parent:
-            self._event.set()
-        return self._event.is_set()
+            self._asked = True
+        return self._asked
 
     @property
     def exit_code(self) -> int:
@@ -62,5 +69,7 @@ class Stop:
         Raises:
             StopRequested: Somebody asked.
         """
-        self._event.wait(seconds)
+        self.check()
+        with suppress(Empty):
+            self._wake.get(timeout=seconds)
         self.check()

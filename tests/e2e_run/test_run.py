@@ -179,6 +179,31 @@ def test_replay_notices_an_altered_bit(server: Server, tiny: Finished, altered: 
     assert again.stderr == ""
 
 
+def test_replay_trains_where_the_trial_was_trained_or_says_that_it_cannot(
+    server: Server, tiny: Finished
+) -> None:
+    assert tiny.url.database is not None
+    elsewhere = (
+        "UPDATE public.trial_user_attributes SET value_json = '\"cuda\"' WHERE key = 'device'"
+    )
+    with server.fresh_database(template=tiny.url.database) as url:
+        with (
+            closing(Database(url, application="tests")) as database,
+            database.transaction() as connection,
+        ):
+            unguard = "ALTER TABLE public.trial_user_attributes DISABLE TRIGGER fleet_guard"
+            connection.execute(text(unguard))
+            assert connection.execute(text(elsewhere)).rowcount > 0
+        with closing(Commands(tiny.folder, url)) as commands:
+            commands.started = tiny.commands.started
+            refused = commands.run("replay", "tiny", "0", code=2)
+            assert "trial 0 was trained on 'cuda'" in refused.error_line
+            assert "--device cpu" in refused.error_line
+            here = commands.run("replay", "tiny", "0", "--device", "cpu")
+    assert "another build, so bits may differ: device cuda there, cpu here" in here.stdout
+    assert "equal to the bit" in here.stdout
+
+
 def test_check_tells_what_a_study_will_cost(tiny: Finished) -> None:
     shown = tiny.commands.run("check", "study.toml").stdout
     assert "8 trials × 2 seeds × 64 steps = 1,024 agent-steps at most" in shown

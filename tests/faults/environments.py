@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,12 @@ from numpy.typing import NDArray
 #   nan    the reward is not a number
 #   huge   the reward is finite, the loss is not
 #   raise  the step raises, with text that nobody should print as it is
+#   exit   the step ends the program, successfully
+#   interrupt  the step raises what Ctrl-C raises
+#
+# A line is added to the file named by LIVES whenever an environment is made or closed.
 STEER = "FAULTS_STEER"
+LIVES = "FAULTS_LIVES"
 SLOW = 0.015  # seconds
 
 NASTY = "boom '; DROP TABLE trials; -- \0 [/red] <script>alert(1)</script> \u202e \ud800 \x1b[31m"
@@ -29,6 +35,12 @@ class Steered(gymnasium.Env[NDArray[np.float32], np.int64]):
 
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        _note("made")
+
+    def close(self) -> None:
+        _note("closed")
 
     def _observe(self) -> NDArray[np.float32]:
         self._seen = self.np_random.uniform(-1.0, 1.0, 3).astype(np.float32)
@@ -51,7 +63,17 @@ class Steered(gymnasium.Env[NDArray[np.float32], np.int64]):
                 reward = 1e38
             case "raise":
                 raise RuntimeError(NASTY)
+            case "exit":
+                sys.exit(0)
+            case "interrupt":
+                raise KeyboardInterrupt
         return self._observe(), reward, False, False, {}
+
+
+def _note(event: str) -> None:
+    if LIVES in os.environ:
+        with Path(os.environ[LIVES]).open("a", encoding="utf-8") as file:
+            file.write(f"{event}\n")
 
 
 def _steer() -> str:

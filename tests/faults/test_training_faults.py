@@ -24,6 +24,8 @@ WORDS = {
     "nan": "NonFiniteError: agent ",
     "huge": "NonFiniteError: agent ",
     "raise": "RuntimeError: boom '; DROP TABLE trials; -- ",
+    "exit": "SystemExit: 0 (environments.py:",
+    "interrupt": "KeyboardInterrupt: ",
 }
 
 
@@ -35,7 +37,7 @@ def one_clean_line(text: str) -> bool:
 @pytest.mark.parametrize(
     # In the default run, the last test here has the infinite loss.
     "word",
-    ["nan", pytest.param("huge", marks=pytest.mark.slow), "raise"],
+    ["nan", pytest.param("huge", marks=pytest.mark.slow), "raise", "exit", "interrupt"],
 )
 def test_18_the_trial_fails_with_its_reason_and_the_worker_lives(fleet: Fleet, word: str) -> None:
     study = fleet.create(trials=2)
@@ -117,3 +119,50 @@ def test_18_nothing_that_is_not_finite_becomes_a_result(fleet: Fleet) -> None:
     assert {state for _, state in states(fleet.database, study.search_id)} == {"FAIL"}
     assert "not finite" in coordinator.output
     assert fleet.rows("SELECT value FROM public.trial_values") == []
+
+
+def reason(fleet: Fleet) -> str:
+    [row] = fleet.rows(REASON)
+    return str(json.loads(row.value_json))
+
+
+def test_18_a_step_that_never_returns_fails_its_trial_and_ends_its_worker(fleet: Fleet) -> None:
+    fleet.create(trials=1, stall_seconds=1.0)
+    stuck = fleet.worker(steer="slow")
+    first = fleet.claimed(stuck)
+    fleet.trained(first.trial_id)
+    stuck.steer("block")
+    assert stuck.ends() == 7, stuck.output
+    assert fleet.state(first.trial_id) == "FAIL"
+    assert fleet.outcomes(0) == ["finished"]
+    assert reason(fleet).startswith("the trainer did not return for 1 s (task.stall_seconds)")
+    assert "(environments.py:" in reason(fleet)
+    assert one_clean_line(reason(fleet))
+    # Who supervises it starts another.
+    another = fleet.worker()
+    fleet.ends()
+    assert another.ends() == 0, another.output
+
+
+def test_18_a_trial_that_takes_too_long_fails_and_the_worker_lives(fleet: Fleet) -> None:
+    fleet.create(trials=1, max_seconds=1.0)
+    worker = fleet.worker(steer="slow")
+    first = fleet.claimed(worker)
+    eventually(lambda: fleet.state(first.trial_id) == "FAIL", "the trial is over its time")
+    fleet.claimed(worker, number=1)
+    assert reason(fleet).startswith("TimeLimitError: not done after 1 s, which is task.max_seconds")
+
+
+def test_18_every_environment_is_closed_also_that_of_a_trial_that_fails(fleet: Fleet) -> None:
+    fleet.create(trials=1)
+    lives = fleet.folder / "lives"
+    worker = fleet.worker(steer="slow", FAULTS_LIVES=str(lives))
+    first = fleet.claimed(worker)
+    fleet.trained(first.trial_id)
+    worker.steer("raise")
+    eventually(lambda: fleet.state(first.trial_id) == "FAIL", "the trial fails")
+    worker.steer("")
+    fleet.ends()
+    assert worker.ends() == 0, worker.output
+    lines = lives.read_text(encoding="utf-8").split()
+    assert lines.count("made") == lines.count("closed") > 0

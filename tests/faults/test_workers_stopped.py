@@ -191,3 +191,18 @@ def test_03_a_zombies_write_while_its_heir_trains_is_refused(
     assert zombie.ends() == heir.ends() == 0
     assert fleet.outcomes(0) == ["lost", "finished"]
     assert fleet.curve(attempt.trial_id) == WHOLE
+
+
+def test_3_a_zombie_that_is_stopped_when_it_wakes_up_says_so(fleet: Fleet) -> None:
+    """Its trial is another's by then; that is no error, and does not hide that it was stopped."""
+    fleet.create(trials=1)
+    zombie = fleet.worker(steer="slow")
+    claim = fleet.claimed(zombie)
+    fleet.trained(claim.trial_id)
+    zombie.send(signal.SIGSTOP)
+    fleet.expire(claim.fence)
+    assert [lost.number for lost in leases.reap(fleet.database, STUDY)] == [0]
+    zombie.send(signal.SIGTERM)
+    zombie.send(signal.SIGCONT)
+    assert zombie.ends() == 143, zombie.output
+    assert fleet.outcomes(0) == ["lost"]

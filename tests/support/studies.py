@@ -36,6 +36,8 @@ env = "{env}"
 seeds = {seeds}
 train_steps = {train_steps}
 eval_every = {eval_every}
+max_seconds = {max_seconds}
+stall_seconds = {stall_seconds}
 eval_episodes = 1
 score_episodes = 1
 
@@ -73,6 +75,8 @@ def trivial_study(
     trials: int = 4,
     max_failures: int = 10,
     max_attempts: int = 3,
+    max_seconds: float = 0.0,
+    stall_seconds: float = 0.0,
     sampler: str = '"random"',
     pruner: str = '"none"',
     top: int = 2,

@@ -16,7 +16,7 @@ from trialfleet.search import space
 from trialfleet.store import metrics, studies
 from trialfleet.store.storage import Database
 from worker.configuration import make_job
-from worker.loop import versions
+from worker.provenance import find_device, hardware, versions
 from worker.trainers.protocol import WALL_CLOCK, Evaluation, Score
 from worker.trainers.registry import algorithm
 from worker.trainers.threads import use_one_thread
@@ -44,12 +44,27 @@ def evaluate_model(path: Path, *, episodes: int, seed: int) -> str:
 
 
 def replay_trial(
-    database: Database, name: str, number: int, *, final: bool, console: Console
+    database: Database,
+    name: str,
+    number: int,
+    *,
+    final: bool,
+    device: str | None,
+    console: Console,
 ) -> bool:
     """Train a finished trial again and compare every evaluation; whether all bits agree.
 
+    Args:
+        database: Of this process.
+        name: The study's.
+        number: Optuna's, of the trial.
+        final: Whether it is one of the final stage.
+        device: Where to train; None: on the kind of device it was trained on.
+        console: Where to tell how it goes.
+
     Raises:
-        UsageError: There is no such trial, or it has no result to compare with.
+        UsageError: There is no such trial, it has no result to compare with, or there is no such
+            device here.
     """
     study = studies.find(database, name)
     optuna_name = study.final_name if final else study.name
@@ -68,10 +83,11 @@ def replay_trial(
         if name not in WALL_CLOCK
     }
     last = max(stored["return"])
-    _say_if_built_differently(trial, console)
+    device = _device(trial, device)
+    _say_if_built_differently(trial, device, console)
     task = study.spec.task
     knobs, seeds = space.decode(trial.params, study.spec.agent), trial.user_attrs["seeds"]
-    job = make_job(study, knobs, seeds, final=final, device="cpu")
+    job = make_job(study, knobs, seeds, final=final, device=device)
     use_one_thread()
     trainer = algorithm(task.algorithm).make_trainer(job)
     equal, scores = True, None
@@ -115,11 +131,27 @@ def _line(step: int, stored: dict[int, list[float]], again: Any, wrong: list[str
     )
 
 
-def _say_if_built_differently(trial: FrozenTrial, console: Console) -> None:
-    here = versions()
+def _device(trial: FrozenTrial, wanted: str | None) -> str:
+    """The device that was asked for, or that of the trial."""
+    recorded = str(trial.user_attrs["device"])
+    try:
+        return find_device(wanted or recorded)
+    except UsageError as exc:
+        if wanted is not None:
+            raise
+        raise UsageError(
+            f"trial {trial.number} was trained on {recorded!r}, and {exc}; --device cpu trains it"
+            " here, where its bits may differ"
+        ) from exc
+
+
+def _say_if_built_differently(trial: FrozenTrial, device: str, console: Console) -> None:
+    here = {**versions(), "device": device, "hardware": hardware(device)}
+    there = {**trial.user_attrs["versions"], "device": trial.user_attrs["device"]}
+    there["hardware"] = trial.user_attrs.get("hardware", here["hardware"])
     other = {
         name: f"{found} there, {here.get(name)} here"
-        for name, found in trial.user_attrs["versions"].items()
+        for name, found in there.items()
         if found != here.get(name)
     }
     if other:

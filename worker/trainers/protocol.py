@@ -6,7 +6,7 @@ An algorithm is a package with a module `trainer` that offers what `Algorithm` l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -80,10 +80,10 @@ class Trainer(Protocol):
     have, to the bit.
     """
 
-    def run(self) -> Iterator[Event]:
+    def run(self) -> Generator[Event, None, None]:
         """Train from where this trainer stands to the end, which is a `Score`.
 
-        An `Evaluation` ends each segment, the last one included. A consumer may drop the iterator
+        An `Evaluation` ends each segment, the last one included. A consumer may close the generator
         at any point; within a segment that leaves the trainer good for `load_state` and `close`.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class Training:
         # Last, so that nothing that fails leaves it open.
         self._env = envs.make_vector_env(job.env, len(job.seeds))
 
-    def run(self) -> Iterator[Event]:
+    def run(self) -> Generator[Event, None, None]:
         """Train from the current segment to the end; see `worker.trainers.protocol.Trainer`."""
         job = self._job
         while self.segment < self.segments:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,6 +16,10 @@ def replay(
     final: Annotated[
         bool, typer.Option("--final", help="A trial of the final stage instead of the search.")
     ] = False,
+    device: Annotated[
+        Literal["cpu", "cuda", "auto"] | None,
+        typer.Option(help="Where to train. Default: on a device of the kind it was trained on."),
+    ] = None,
 ) -> None:
     """Run a finished trial again and compare: equal to the bit, or exit code 1."""
     from trialfleet.cli.connect import open_database
@@ -23,5 +27,7 @@ def replay(
 
     settings = load_settings()
     with open_database(settings, application="trialfleet-replay") as database:
-        equal = replay_trial(database, study, number, final=final, console=console.out)
+        equal = replay_trial(
+            database, study, number, final=final, device=device, console=console.out
+        )
     raise typer.Exit(0 if equal else 1)

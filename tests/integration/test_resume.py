@@ -1,0 +1,110 @@
+"""Checkpoints: who may go on from one, and who has taken part."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.support.studies import create, take
+from trialfleet.artifacts.stores import open_store
+from trialfleet.store.leases import Claim
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
+from worker.provenance import Provenance, versions
+from worker.resume import Checkpoints
+from worker.trainers.protocol import Event
+
+
+class Counter:
+    """A trainer that has counted to a number."""
+
+    def __init__(self, count: int = 0) -> None:
+        self.count = count
+
+    def run(self) -> Generator[Event, None, None]:
+        yield from ()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        return {"count": np.array([self.count])}
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        self.count = int(state["count"][0])
+
+    def result(self) -> dict[str, NDArray[Any]]:
+        return self.state()
+
+    def close(self) -> None:
+        return
+
+
+FIRST = Provenance(worker="first", host="one", device="cpu", hardware="x86_64", versions=versions())
+SECOND = replace(FIRST, worker="second", host="two")
+
+
+def checkpoints_of(
+    database: Database, study: Study, claim: Claim, provenance: Provenance
+) -> Checkpoints:
+    store = open_store(study.artifacts, database)
+    return Checkpoints(database, store, study, claim, provenance=provenance, every=0.0)
+
+
+def stored(database: Database) -> tuple[Study, Claim]:
+    """A trial with a checkpoint at step 16 by the first worker, who had counted to 7."""
+    study = create(database, train_steps=64)
+    claim = take(database)
+    first = checkpoints_of(database, study, claim, FIRST)
+    assert first.restore(Counter()) == 0
+    first.take(Counter(7), 16)
+    first.save()
+    return study, claim
+
+
+def test_whoever_took_part_is_known_to_the_next(database: Database) -> None:
+    study, claim = stored(database)
+    second, trainer = checkpoints_of(database, study, claim, SECOND), Counter()
+    assert second.restore(trainer) == 16
+    assert trainer.count == 7
+    assert [each["worker"] for each in second.trained_by] == ["first", "second"]
+    second.take(Counter(9), 32)
+    second.save()
+    third = checkpoints_of(database, study, claim, replace(FIRST, worker="third"))
+    assert third.restore(trainer) == 32
+    assert [each["worker"] for each in third.trained_by] == ["first", "second", "third"]
+    assert third.trained_by[1]["host"] == "two"
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (replace(SECOND, device="cuda"), "device cpu there, cuda here"),
+        (replace(SECOND, hardware="arm64"), "hardware x86_64 there, arm64 here"),
+        (replace(SECOND, versions={**versions(), "torch": "9"}), "torch"),
+        (replace(SECOND, versions={**versions(), "numpy": "9"}), "numpy"),
+        (replace(SECOND, versions={**versions(), "compatibility": "9"}), "compatibility"),
+    ],
+    ids=["device", "hardware", "torch", "numpy", "compatibility"],
+)
+def test_a_checkpoint_of_another_build_is_not_gone_on_from(
+    database: Database, other: Provenance, says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Gone on with, the result would be neither build's, and no replay could repeat it."""
+    study, claim = stored(database)
+    checkpoints, trainer = checkpoints_of(database, study, claim, other), Counter()
+    assert checkpoints.restore(trainer) == 0
+    assert trainer.count == 0
+    assert [each["worker"] for each in checkpoints.trained_by] == ["second"]
+    output = capfd.readouterr()
+    assert says in output.out + output.err
+    # It is forgotten for good.
+    assert checkpoints_of(database, study, claim, FIRST).restore(trainer) == 0
+
+
+def test_what_does_not_decide_bits_may_differ(database: Database) -> None:
+    study, claim = stored(database)
+    newer = replace(SECOND, versions={**versions(), "optuna": "9", "python": "9"})
+    assert checkpoints_of(database, study, claim, newer).restore(Counter()) == 16

@@ -1,0 +1,69 @@
+"""Who trained a trial, with what: everything that the bits of its result depend on."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from trialfleet import COMPATIBILITY
+from trialfleet.errors import UsageError
+
+# What besides the device decides how a number is rounded.
+_DECIDE_BITS = ("torch", "numpy", "compatibility")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """One worker, as it stands in the trials that it took part in."""
+
+    worker: str
+    host: str
+    device: str  # "cpu" or "cuda"
+    hardware: str  # the GPU's name, or the kind of processor
+    versions: Mapping[str, str]
+
+    @property
+    def build(self) -> dict[str, str]:
+        """What has to be equal for two workers to give the same bits."""
+        return {
+            "device": self.device,
+            "hardware": self.hardware,
+            **{name: self.versions[name] for name in _DECIDE_BITS},
+        }
+
+
+def versions() -> dict[str, str]:
+    """What a result may depend on: everything whose arithmetic is in it."""
+    packages = ("trialfleet", "torch", "numpy", "optuna", "gymnasium")
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "compatibility": str(COMPATIBILITY),
+    }
+
+
+def find_device(wanted: str) -> str:
+    """The device to train on.
+
+    Args:
+        wanted: "cpu", "cuda", or "auto": the GPU if there is one.
+
+    Raises:
+        UsageError: There is no GPU here that PyTorch can use.
+    """
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UsageError("there is no CUDA device here that PyTorch can use")
+    return wanted
+
+
+def hardware(device: str) -> str:
+    """The name of what computes on a device."""
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else platform.machine()
