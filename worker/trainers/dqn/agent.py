@@ -53,8 +53,8 @@ class Agent:
             params.batch_size,
             self._device,
             params.precision,
-            ahead=params.batch_size if params.double_q else 0,
-            passing=params.batch_size * params.batches_together,
+            next_states=params.batch_size if params.double_q else 0,
+            target_states=params.batch_size * params.batches_together,
         )
         self._gradient = torch.zeros_like(self.online.flat)  # [S, P]
         self._moments = {

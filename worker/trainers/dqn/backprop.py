@@ -38,8 +38,8 @@ class Backprop:
         batch_size: Observations for each.
         device: Where the networks are.
         precision: Of the matrix products.
-        ahead: Further observations in the passes that are kept, of which there is no gradient.
-        passing: Observations in the passes that are not kept.
+        next_states: Further observations in a pass that is kept; they get no gradient.
+        target_states: Observations in a pass that is not kept, which is the target network's.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Backprop:
         batch_size: int,
         device: str | torch.device,
         precision: Literal["fp32", "bf16"] = "fp32",
-        ahead: int = 0,
-        passing: int | None = None,
+        next_states: int = 0,
+        target_states: int | None = None,
     ) -> None:
         self._batch_size = batch_size
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -59,8 +59,8 @@ class Backprop:
         def buffers(count: int) -> list[Tensor]:
             return [torch.empty(stack, width, count, **kind) for width in sizes[1:-1]]
 
-        self._kept = buffers(batch_size + ahead)  # [S, H, B + ahead] for each hidden layer
-        self._passing = buffers(passing or batch_size)  # [S, H, passing]
+        self._kept = buffers(batch_size + next_states)  # [S, H, B + next] for each hidden layer
+        self._not_kept = buffers(target_states or batch_size)  # [S, H, target]
         self._deltas = buffers(batch_size)  # [S, H, B]
         # Each layer's, in the pass that was kept.
         self._weights: list[Tensor] = []  # [S, out, in]
@@ -81,7 +81,7 @@ class Backprop:
         layers: Sequence[tuple[Tensor, Tensor]] = network.layers
         if self._dtype is not torch.float32:
             layers = [(w.to(self._dtype), b.to(self._dtype)) for w, b in layers]
-        buffers = self._kept if keep else self._passing
+        buffers = self._kept if keep else self._not_kept
         if keep:
             self._weights = [weight for weight, _ in layers]
             self._inputs[0] = hidden[..., : self._batch_size]
