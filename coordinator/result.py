@@ -141,5 +141,6 @@ def _store_best(
         "configuration_seeds": winner["seeds"],
         "versions": best.trial.user_attrs["versions"],
         "device": best.trial.user_attrs["device"],
+        "trained_by": best.trial.user_attrs.get("trained_by", []),
         "digest": study.digest,
     }
