@@ -145,7 +145,7 @@ def test_a_wrong_setting(tmp_path: Path, name: str) -> None:
 
 def test_a_wrong_artifact_store(commands: Commands) -> None:
     file = commands.study_file(trivial_study())
-    says = ["TRIALFLEET_ARTIFACTS: 'ftp://host' is no artifact store", "file:///FOLDER"]
+    says = ["TRIALFLEET_ARTIFACTS: 'ftp://host' is not an artifact store", "file:///FOLDER"]
     refused(commands, "run", file, says=says, TRIALFLEET_ARTIFACTS="ftp://host")
 
 

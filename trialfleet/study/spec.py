@@ -97,7 +97,7 @@ class Task(Strict):
     keep: Annotated[str, OneOf(("best", "last"))] = "best"
     # episodes of each agent's result; their mean over the agents is the trial's value
     score_episodes: Annotated[int, Whole(1, _MAX_EPISODES)] = 50
-    # a trial that takes longer fails; 0: no limit
+    # a trial fails if an attempt at it takes longer; 0: no limit
     max_seconds: Annotated[float, Real(0, _YEAR)] = 0.0
     # a trial that makes no progress for so long fails; 0: no limit. The default is far more than
     # any step takes: a false alarm costs a trial, but a step that never returns costs its worker.
