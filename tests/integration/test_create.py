@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
 import pytest
@@ -173,17 +173,18 @@ def test_an_unknown_study_is_named(database: Database) -> None:
 
 def test_a_study_of_0_1_0_is_joined_by_its_own_file(database: Database) -> None:
     # Its stored form has no number, no algorithm and no time limits, so its digest is another.
-    study = create(database)
+    limits: dict[str, Any] = {"stall_seconds": 1_800}  # the default: its file names no limit
+    study = create(database, **limits)
     old = json.loads(study.stored)
     del old["format"]
     for name in ("algorithm", "max_seconds", "stall_seconds"):
         del old["task"][name]
     store(database, json.dumps(old, sort_keys=True, separators=(",", ":")))
-    joined = create(database)
-    assert joined.digest != trivial_spec().digest
-    assert joined.spec == trivial_spec()
+    joined = create(database, **limits)
+    assert joined.digest != trivial_spec(**limits).digest
+    assert joined.spec == trivial_spec(**limits)
     with pytest.raises(StudyMismatchError, match=r"different study file: seed: 3 there, 4 here$"):
-        create(database, seed=4)
+        create(database, seed=4, **limits)
 
 
 def test_a_patch_release_goes_on_with_a_running_study(database: Database) -> None:
