@@ -8,6 +8,7 @@ no leased trial at all.
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,10 +21,16 @@ from trialfleet.postgres import waiting  # noqa: F401 - bounds every wait of thi
 from trialfleet.postgres.outages import is_momentary
 from trialfleet.postgres.refusals import translated_errors
 
-# Seconds between two statements of a transaction after which the server ends it. A worker that is
-# frozen there (a suspended machine, a cut network) would keep its locks, and with the study's lock
-# or a lease's all others from claiming and reaping, until it wakes up or for ever.
+# Seconds between two statements of a transaction that holds locks, after which the server ends it.
+# A worker that is frozen there (a suspended machine, a cut network) would keep its locks, and with
+# the study's lock or a lease's all others from claiming and reaping, until it wakes up or for ever.
+# A transaction that only reads keeps nobody waiting, and Optuna may take minutes to read a history.
 _LONGEST_SILENCE = 5.0
+# A statement that only reads; `set_config` and the like are among them.
+_READS = re.compile(
+    r"\s*(SELECT|SHOW)\b(?!.*\bFOR\s+(NO\s+KEY\s+|KEY\s+)?(UPDATE|SHARE)\b)", re.I | re.S
+)
+_LIMITED = "fleet_silence_limited"
 # Maximum pause between connection attempts, and maximum total wait, in seconds, for a server that
 # says that it is about to accept connections.
 _LONGEST_PAUSE, _PATIENCE = 5.0, 300.0
@@ -77,6 +84,7 @@ class Postgres:
         self._pause = pause
         self.engine = create_engine(url, **engine_options(application))
         event.listen(self.engine, "begin", _prepare_transaction)
+        event.listen(self.engine, "before_cursor_execute", _limit_silence, retval=True)
         self._connect()
 
     def _connect(self) -> None:
@@ -125,8 +133,23 @@ def _prepare_transaction(connection: Connection) -> None:
     # Nothing outlives the transaction, so a transaction-pooling proxy between us and PostgreSQL
     # does no harm.
     fence = connection.get_execution_options().get(FENCE)
+    connection.info[_LIMITED] = False
     connection.exec_driver_sql(
-        "SELECT set_config('fleet.fence', %s, true),"
-        " set_config('idle_in_transaction_session_timeout', %s, true)",
-        ("" if fence is None else str(fence), f"{_LONGEST_SILENCE:g}s"),
+        "SELECT set_config('fleet.fence', %s, true)", ("" if fence is None else str(fence),)
     )
+
+
+def _limit_silence(
+    connection: Connection,
+    _cursor: object,
+    statement: str,
+    parameters: Any,
+    _context: object,
+    _executemany: bool,
+) -> tuple[str, Any]:
+    """Begin a transaction's first statement that writes or locks with the limit of its silence."""
+    if connection.info.get(_LIMITED) is not False or _READS.match(statement):
+        return statement, parameters
+    connection.info[_LIMITED] = True
+    limit = f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_SILENCE:g}s'"
+    return f"{limit}; {statement}", parameters
