@@ -17,6 +17,7 @@ from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import BlobDamagedError
 from trialfleet.search import space
 from trialfleet.store import metrics
+from trialfleet.store.artifacts import owned
 from trialfleet.store.metrics import Curve
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
@@ -126,9 +127,17 @@ def _store_best(
         artifact = best.trial.user_attrs["model"]["artifact"]
         raise BlobDamagedError(f"artifact {artifact!r} is no model: {exc}") from exc
     own = {name: np.ascontiguousarray(array[best.index]) for name, array in arrays.items()}
+    stored = owned.put(
+        database,
+        store,
+        study,
+        kind="best",
+        label=f"{study.name}-best-{study.search_id}",
+        data=save(own),
+    )
     return {
         "study": study.name,
-        **asdict(blobs.put(store, f"{study.name}-best", save(own))),
+        **asdict(stored),
         "task": study.spec.task.model_dump(mode="json"),
         "params": winner["params"],
         "search_trial": winner["trial"],

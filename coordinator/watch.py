@@ -14,11 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from coordinator.final import begin_final
 from coordinator.lead import Leadership
 from coordinator.result import conclude
-from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import StudyFailedError
 from trialfleet.postgres.retry import patiently
 from trialfleet.settings import Settings
-from trialfleet.store import checkpoints, leases, studies
+from trialfleet.store import leases, studies
+from trialfleet.store.artifacts import checkpoints, owned
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
@@ -100,7 +100,8 @@ def step(database: Database, name: str) -> Study:
     elif study.stage == "final":
         _look_at_final(database, study)
     # After the looks: the trial whose end they noticed may have ended only while they looked.
-    checkpoints.sweep(database, open_store(study.artifacts, database), name)
+    checkpoints.forget_ended(database, study)
+    owned.sweep(database)
     return studies.find(database, name)
 
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from sqlalchemy.exc import SQLAlchemyError
 
-from trialfleet.artifacts import blobs
 from trialfleet.errors import FleetError
 from trialfleet.postgres.retry import patiently
 from trialfleet.settings import Settings
+from trialfleet.store.artifacts import owned
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
@@ -213,9 +213,16 @@ class Attempt:
         """Put what was trained, all agents stacked, into the artifact store."""
         arrays = {name: np.ascontiguousarray(array) for name, array in trainer.result().items()}
         # The fence keeps a worker that has lost the trial from touching its successor's model.
-        name = f"{self._study.final_name}-{self._claim.number}-model-{self._claim.fence}"
-        stored = blobs.put(self._store, name, save(arrays))
-        link_artifact(trial, name, "model.safetensors")
+        stored = owned.put(
+            self._database,
+            self._store,
+            self._study,
+            kind="model",
+            label=f"{self._study.final_name}-{self._claim.number}-model-{self._claim.fence}",
+            data=save(arrays),
+            claim=self._claim,
+        )
+        link_artifact(trial, stored.artifact, "model.safetensors")
         return asdict(stored)
 
     def _patiently(self, operation: Callable[[], T]) -> T:

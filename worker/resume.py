@@ -14,7 +14,8 @@ from safetensors.numpy import load, save
 from trialfleet.artifacts import blobs
 from trialfleet.errors import ArtifactStoreError, BlobDamagedError
 from trialfleet.postgres.outages import is_outage
-from trialfleet.store import checkpoints, leases
+from trialfleet.store import leases
+from trialfleet.store.artifacts import checkpoints
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
@@ -121,7 +122,7 @@ class Checkpoints:
         checkpoints.save(
             self._database,
             self._store,
-            self._study.name,
+            self._study,
             self._claim,
             step=self._step,
             data=self._data,

@@ -81,7 +81,8 @@ DAMAGES = {
         "F: the model of final trial 0 does not match",
     ),
     "a_damaged_best_agent": (
-        "UPDATE fleet.blob_chunks SET data = set_byte(data, 99, 7) WHERE blob_id = 'trivial-best'",
+        "UPDATE fleet.blob_chunks SET data = set_byte(data, 99, 7) "
+        "WHERE blob_id LIKE 'trivial-best-%'",
         "F: the best agent does not match",
     ),
     "no_reason": (
@@ -128,11 +129,14 @@ def sound(server: Server) -> Iterator[URL]:
             step(database, study.name)
             check_invariants(database, study.name)
             with database.transaction() as connection:
-                guarded = connection.scalars(
-                    text("SELECT tgrelid::regclass FROM pg_trigger WHERE tgname = 'fleet_guard'")
+                guards = connection.execute(
+                    text(
+                        "SELECT tgrelid::regclass, tgname FROM pg_trigger "
+                        "WHERE tgname LIKE 'fleet_guard%'"
+                    )
                 ).all()
-                for table in guarded:
-                    connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER fleet_guard"))
+                for table, guard in guards:
+                    connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER {guard}"))
         yield url
 
 

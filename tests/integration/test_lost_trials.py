@@ -26,7 +26,8 @@ from trialfleet.errors import LeaseLostError
 from trialfleet.postgres.outages import lease_was_lost
 from trialfleet.search import space
 from trialfleet.search.pruners import make_pruner
-from trialfleet.store import checkpoints, leases, metrics
+from trialfleet.store import leases, metrics
+from trialfleet.store.artifacts import checkpoints
 from trialfleet.store.leases import Claim, Lost
 from trialfleet.store.metrics import Metric
 from trialfleet.store.storage import Database
@@ -237,7 +238,7 @@ def test_a_trial_lost_while_it_was_pruned_is_judged_again(database: Database) ->
     bad = opened(claim)
     # It does well, completes a rung, is stored; then it falls behind, and is lost.
     assert not reported(bad, 200.0, 16)
-    checkpoints.save(database, store, study.name, claim, step=16, data=b"state")
+    checkpoints.save(database, store, study, claim, step=16, data=b"state")
     assert reported(bad, 1.0, 32)
     expire(database)
     leases.reap(database, "trivial")

@@ -142,10 +142,9 @@ def test_a_preempted_trial_goes_on_from_its_checkpoint_in_s3_and_its_model_ends_
     model = ended.result["model"]
     found = s3.objects(bucket)
     assert sorted(key.split("-")[0] for key in found) == ["runs/trivial", "runs/trivial.final"]
-    assert hashlib.sha256(found["runs/trivial-best"]).hexdigest() == model["sha256"]
+    best = found[f"runs/{model['artifact']}"]
+    assert hashlib.sha256(best).hexdigest() == model["sha256"]
     assert fleet.rows("SELECT blob_id FROM fleet.blobs") == []
     saved = fleet.start("best", study.name, "--out", "models")
     assert saved.ends() == 0, saved.output
-    assert (fleet.folder / "models" / "trivial.safetensors").read_bytes() == found[
-        "runs/trivial-best"
-    ]
+    assert (fleet.folder / "models" / "trivial.safetensors").read_bytes() == best

@@ -26,7 +26,8 @@ from tests.support.studies import (
 from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import StudyFailedError
 from trialfleet.settings import Settings
-from trialfleet.store import checkpoints, leases, studies
+from trialfleet.store import leases, studies
+from trialfleet.store.artifacts import checkpoints
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 
@@ -80,7 +81,7 @@ def test_the_end_leaves_no_checkpoint(database: Database, monkeypatch: pytest.Mo
     study = step(database, study.name)
     claim = take(database)
     store = open_store(study.artifacts, database)
-    checkpoints.save(database, store, study.name, claim, step=8, data=b"half way")
+    checkpoints.save(database, store, study, claim, step=8, data=b"half way")
     look = coordinator.watch._look_at_final
 
     def look_late(database: Database, study: Study) -> None:

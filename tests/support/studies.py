@@ -13,11 +13,11 @@ from safetensors.numpy import save
 from sqlalchemy import text
 
 from coordinator.create import create_or_join
-from trialfleet.artifacts import blobs
 from trialfleet.artifacts.stores import open_store
 from trialfleet.search import space
 from trialfleet.seeds import search_seeds
 from trialfleet.store import leases, metrics
+from trialfleet.store.artifacts import owned
 from trialfleet.store.leases import Claim
 from trialfleet.store.metrics import Metric
 from trialfleet.store.storage import Database
@@ -200,9 +200,16 @@ def model_arrays(number: int, agents: int) -> dict[str, np.ndarray[Any, Any]]:
 
 def store_model(database: Database, study: Study, claim: Claim, agents: int) -> dict[str, Any]:
     """Store the stand-ins as a worker stores networks."""
-    name = f"{study.final_name}-{claim.number}-model-{claim.fence}"
-    store = open_store(study.artifacts, database)
-    return asdict(blobs.put(store, name, save(model_arrays(claim.number, agents))))
+    stored = owned.put(
+        database,
+        open_store(study.artifacts, database),
+        study,
+        kind="model",
+        label=f"{study.final_name}-{claim.number}-model-{claim.fence}",
+        data=save(model_arrays(claim.number, agents)),
+        claim=claim,
+    )
+    return asdict(stored)
 
 
 def expire(database: Database, *fences: int) -> None:

@@ -79,6 +79,11 @@ class Study:
         return self.name + FINAL_SUFFIX
 
     @property
+    def optuna_ids(self) -> list[int]:
+        """Ids of its Optuna studies."""
+        return [each for each in (self.search_id, self.final_id) if each is not None]
+
+    @property
     def ended(self) -> bool:
         """Whether no trial of it will ever run again."""
         return self.stage in ("done", "failed")

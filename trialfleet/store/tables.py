@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 SCHEMA = "fleet"
 # The migration that this code needs; a test holds it to the newest one.
-REVISION = "0005"
+REVISION = "0006"
 
 metadata = MetaData(schema=SCHEMA)
 
@@ -130,7 +130,29 @@ workers = Table(
     Column("ended_at", DateTime(timezone=True)),
 )
 
-# The artifact store: a blob is its chunks, and exists once its own row does.
+# One row, made by the migration: what tells this database's artifacts from another's.
+identity = Table(
+    "identity",
+    metadata,
+    Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+)
+
+# Whose an artifact is, in whatever store its bytes lie. It outlives its owner until they are gone.
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("artifact", Text, primary_key=True),  # its name in the store
+    Column("store", Text, nullable=False),  # the store's URL
+    Column("kind", Text, nullable=False),
+    Column("search_id", Integer, nullable=False),  # the study's
+    Column("trial_id", Integer),  # None for the study's own
+    Column("fence", BigInteger),  # of the attempt that wrote it
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("removed_at", DateTime(timezone=True)),  # when the sweep first removed its bytes
+    CheckConstraint("kind IN ('checkpoint', 'model', 'best')", name="artifacts_kind"),
+)
+
+# The default artifact store: a blob is its chunks, and exists once its own row does.
 blobs = Table(
     "blobs",
     metadata,

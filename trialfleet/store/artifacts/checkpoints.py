@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from trialfleet.artifacts import blobs
 from trialfleet.artifacts.blobs import Stored
 from trialfleet.errors import ArtifactStoreError
+from trialfleet.store.artifacts import owned
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
 from trialfleet.store.trials import life
 
 if TYPE_CHECKING:
@@ -32,14 +33,11 @@ POINT = text("""
         artifact = excluded.artifact, sha256 = excluded.sha256, size = excluded.size,
         created_at = now()
 """)
-ENDED = text("""
-    SELECT c.trial_id, c.artifact
-    FROM fleet.studies s
-    JOIN public.trials t ON t.study_id IN (s.search_id, s.final_id)
-    JOIN fleet.checkpoints c USING (trial_id)
-    WHERE s.name = :study AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
+FORGET_ENDED = text("""
+    DELETE FROM fleet.checkpoints c USING public.trials t
+    WHERE t.trial_id = c.trial_id AND t.study_id = ANY(:study_ids)
+      AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
 """)
-FORGET = text("DELETE FROM fleet.checkpoints WHERE trial_id = :trial_id")
 
 
 def find(database: Database, trial_id: int) -> tuple[int, Stored] | None:
@@ -52,7 +50,7 @@ def find(database: Database, trial_id: int) -> tuple[int, Stored] | None:
 
 
 def save(
-    database: Database, store: ArtifactStore, study: str, claim: Claim, *, step: int, data: bytes
+    database: Database, store: ArtifactStore, study: Study, claim: Claim, *, step: int, data: bytes
 ) -> None:
     """Make `data` the trial's checkpoint at `step`.
 
@@ -60,28 +58,22 @@ def save(
         ArtifactStoreError: The store is full, read-only or away; the old checkpoint still stands.
     """
     previous = find(database, claim.trial_id)
-    name = f"{study}-{claim.stage}-{claim.number}-checkpoint-{claim.fence}-{step}"
-    stored = blobs.put(store, name, data)
+    label = f"{study.name}-{claim.stage}-{claim.number}-checkpoint-{claim.fence}-{step}"
+    stored = owned.put(
+        database, store, study, kind="checkpoint", label=label, data=data, claim=claim
+    )
     with database.transaction(claim.fence) as connection:
         # The pruner is asked at a segment's end, and not again before its checkpoint is safe.
         rungs = life.count_rungs(connection, claim.trial_id)
         values = {"trial_id": claim.trial_id, "step": step, "rungs": rungs, **vars(stored)}
         connection.execute(POINT, values)
-    if previous is not None and previous[1].artifact != name:
-        _remove(store, previous[1].artifact)
+    if previous is not None and previous[1].artifact != stored.artifact:
+        # What is left behind costs space until the sweep finds it.
+        with suppress(ArtifactStoreError):
+            owned.remove(database, store, previous[1].artifact)
 
 
-def sweep(database: Database, store: ArtifactStore, study: str) -> None:
-    """Remove the checkpoints of trials that have ended."""
+def forget_ended(database: Database, study: Study) -> None:
+    """Forget the checkpoints of trials that have ended; the sweep then removes their bytes."""
     with database.transaction() as connection:
-        rows = connection.execute(ENDED, {"study": study}).all()
-    for row in rows:
-        _remove(store, row.artifact)
-        with database.transaction() as connection:
-            connection.execute(FORGET, {"trial_id": row.trial_id})
-
-
-def _remove(store: ArtifactStore, artifact: str) -> None:
-    # A leftover costs space and nothing else.
-    with suppress(ArtifactStoreError):
-        blobs.remove(store, artifact)
+        connection.execute(FORGET_ENDED, {"study_ids": study.optuna_ids})
