@@ -22,8 +22,8 @@ from sqlalchemy.pool import NullPool
 from tests.support.processes import Commands
 from tests.support.studies import trivial_study
 from trialfleet.errors import DatabaseUnavailableError, SystemRefusedError, UsageError
-from trialfleet.postgres.driver import parse_url
 from trialfleet.postgres.embedded import embedded_postgres
+from trialfleet.postgres.url import parse_url
 
 CONFIGURATION = "fsync = off\n"
 HOLD = """
