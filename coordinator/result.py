@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from coordinator.final import curve_area, search_finalists
+from coordinator.retrain import ModelLostError, without_replaced
 from trialfleet.artifacts import blobs
 from trialfleet.artifacts.blobs import Stored
 from trialfleet.artifacts.stores import open_store
@@ -23,6 +24,10 @@ from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 
 _RESAMPLES = 10_000
+
+
+class StillRunningError(Exception):
+    """Another coordinator has just enqueued the replacement of a trial whose model is lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +60,14 @@ def conclude(database: Database, study: Study) -> dict[str, Any] | None:
 
     Returns:
         None if no finalist is left.
+
+    Raises:
+        ModelLostError: The winner's model is missing or damaged; nothing was stored.
+        StillRunningError: Not all have ended, after all.
     """
-    trials = database.optuna_study(study.final_name).get_trials(deepcopy=False)
+    trials = without_replaced(database.optuna_study(study.final_name).get_trials(deepcopy=False))
+    if not all(trial.state.is_finished() for trial in trials):
+        raise StillRunningError
     assert study.final_id is not None
     agent_curves = metrics.read(database, study.final_id, "return")
     rows: list[tuple[dict[str, Any], list[Agent]]] = []
@@ -120,12 +131,12 @@ def _store_best(
 ) -> dict[str, Any]:
     """Cut the best agent out of its trial's stacked networks; its manifest."""
     store = open_store(study.artifacts, database)
-    data = blobs.get(store, Stored(**best.trial.user_attrs["model"]))
     try:
-        arrays = load(data)
+        arrays = load(blobs.get(store, Stored(**best.trial.user_attrs["model"])))
+    except BlobDamagedError as exc:
+        raise ModelLostError(best.trial, f"{exc}") from exc
     except SafetensorError as exc:
-        artifact = best.trial.user_attrs["model"]["artifact"]
-        raise BlobDamagedError(f"artifact {artifact!r} is no model: {exc}") from exc
+        raise ModelLostError(best.trial, f"it is no model: {exc}") from exc
     own = {name: np.ascontiguousarray(array[best.index]) for name, array in arrays.items()}
     stored = owned.put(
         database,

@@ -1,4 +1,4 @@
-"""Where a study stands, in one consistent look: for `status`, the live display and plain lines."""
+"""Where a study stands: for `status`, the live display and plain lines."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Snapshot:
 
 
 def snapshot(database: Database, study: Study) -> Snapshot:
-    """Look at `study`."""
-    with database.transaction() as connection:
+    """Where `study` stands: all counts, times and workers are of one moment."""
+    with database.one_moment() as connection:
         search = reading.count(connection, study.search_id)
         final = None if study.final_id is None else reading.count(connection, study.final_id)
         best = reading.best(connection, study.search_id)

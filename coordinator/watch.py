@@ -13,7 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator.final import begin_final
 from coordinator.lead import Leadership
-from coordinator.result import conclude
+from coordinator.result import StillRunningError, conclude
+from coordinator.retrain import ModelLostError, train_again
 from trialfleet.errors import StudyFailedError
 from trialfleet.postgres.retry import patiently
 from trialfleet.settings import Settings
@@ -131,13 +132,23 @@ def _look_at_search(database: Database, study: Study) -> None:
 
 def _look_at_final(database: Database, study: Study) -> None:
     assert study.final_id is not None
-    if count(database, study.final_id).pending == 0:
+    if count(database, study.final_id).pending > 0:
+        return
+    try:
         result = conclude(database, study)
-        if result is None:
-            reasons = _last_reasons(database, study.final_id)
-            _fail(database, study, f"every finalist failed, the last: {reasons}")
+    except StillRunningError:
+        return
+    except ModelLostError as lost:
+        if train_again(database, study, lost.trial):
+            log.warning("a model is lost, its trial is trained again", reason=f"{lost}")
         else:
-            _end(database, study, result=result)
+            _fail(database, study, f"{lost}, for the second time; look at the artifact store")
+        return
+    if result is None:
+        reasons = _last_reasons(database, study.final_id)
+        _fail(database, study, f"every finalist failed, the last: {reasons}")
+    else:
+        _end(database, study, result=result)
 
 
 def _end(database: Database, study: Study, *, result: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.support.models import saved_agent
 from tests.support.processes import Commands
 from tests.support.studies import create, trivial_study
+from trialfleet.store import studies
 from trialfleet.store.storage import Database
 
 REMEDY_FILE = "Correct the named field of the study file"
@@ -159,6 +160,27 @@ def test_a_database_that_is_not_there(tmp_path: Path) -> None:
         assert "Connection refused" in line
         assert "Check that PostgreSQL is up" in line
         assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("taken", [".trialfleet", "models"])
+def test_a_file_in_the_way_of_what_a_run_writes(
+    commands: Commands, database: Database, taken: str
+) -> None:
+    (commands.folder / taken).write_text("")
+    refused(commands, "run", commands.study_file(trivial_study()), says=[taken, "Free what"])
+    assert studies.every(database) == []
+
+
+def test_a_terminal_that_knows_only_ascii(commands: Commands) -> None:
+    file = commands.study_file(trivial_study())
+    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    checked = commands.run("check", file, env=ascii_only)
+    assert "2 agents x " in checked.stdout
+    commands.run("run", file, env=ascii_only)
+    best = commands.run("best", "trivial", env=ascii_only)
+    assert " fresh seeds x " in best.stdout
+    for shown in (checked.stdout, best.stdout):
+        assert shown.isascii()
 
 
 def test_a_damaged_model(tmp_path: Path) -> None:

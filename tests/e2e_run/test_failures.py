@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import pytest
 from sqlalchemy import text
 
 from tests.support.invariants import check_invariants
 from tests.support.processes import Commands
 from tests.support.studies import create, trivial_study
+from trialfleet.cli.local.pool import WorkerPool, WorkersKeepDyingError
+from trialfleet.postgres.waiting import wait_until
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
 
@@ -58,6 +63,46 @@ def test_a_study_whose_every_trial_fails_ends_with_the_reasons(
         line = commands.run(*again, code=4).error_line
         assert line.startswith("trialfleet: study 'hopeless' failed: ")
         assert "NonFinite" in line
+
+
+def test_workers_that_end_in_a_trial_are_replaced_until_the_study_has_had_enough(
+    commands: Commands, database: Database
+) -> None:
+    """However they end: exit code 0 is a death, too, and the study counts its losses itself."""
+    (commands.folder / "broken.py").write_text(
+        BROKEN.replace(
+            "        return np.zeros(2, np.float32), float", "        os._exit(0)\n#"
+        ).replace("import gymnasium\n", "import os\nimport gymnasium\n", 1)
+    )
+    study = trivial_study(name="leaving", env="broken:Broken-v0", max_failures=2, max_attempts=2)
+    file = commands.study_file(study)
+    lease = {"TRIALFLEET_LEASE_SECONDS": "1"}
+    run = commands.start("run", file, "--workers", "1", env=lease)
+    assert run.wait(350.0) == 4, run.stderr
+    # More deaths of one slot than it may have before it gets anywhere.
+    assert run.stderr.count("worker died") >= 6
+    assert "3 trials failed" in run.stderr.splitlines()[-1]
+    check_invariants(database, "leaving")
+
+
+def test_workers_that_never_get_anywhere_end_the_run(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIALFLEET_OUTAGE_PATIENCE", "0")
+    url = "postgresql://user@127.0.0.1:1/x"
+    pool = WorkerPool(url, "any", count=1, logs=commands.folder, got_somewhere=lambda pid: False)
+
+    def gave_up() -> bool:
+        with suppress(WorkersKeepDyingError):
+            pool.tend()
+            return False
+        return True
+
+    try:
+        wait_until(gave_up, 100.0, pause=0.02)
+        assert (commands.folder / "any-worker-1.log").read_text().count("trialfleet: ") == 5
+    finally:
+        pool.stop()
 
 
 def test_a_worker_of_another_version_is_refused(commands: Commands, database: Database) -> None:

@@ -12,6 +12,8 @@ from safetensors.numpy import load
 
 from coordinator.final import begin_final
 from coordinator.result import conclude
+from coordinator.watch import step
+from tests.support.invariants import check_invariants
 from tests.support.studies import (
     at_once,
     create,
@@ -25,7 +27,6 @@ from tests.support.studies import (
 from trialfleet.artifacts import blobs
 from trialfleet.artifacts.blobs import Stored
 from trialfleet.artifacts.stores import open_store
-from trialfleet.errors import BlobDamagedError
 from trialfleet.seeds import fresh_seeds
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
@@ -223,12 +224,58 @@ def test_of_two_equal_agents_the_lower_seed_is_saved(database: Database) -> None
     assert result["model"]["seed"] == min(fresh_seeds(study.spec.seed, 0, 4))
 
 
-def test_a_model_that_is_not_the_one_its_trial_recorded_is_not_saved(database: Database) -> None:
+def damage(database: Database, study: Study, number: int, *, how: str) -> None:
+    """Spoil the stored model of a trial of the final stage."""
+    trial = database.optuna_study(study.final_name).get_trials()[number]
+    artifact = trial.user_attrs["model"]["artifact"]
+    store = open_store(study.artifacts, database)
+    if how == "missing":
+        store.remove(artifact)
+    else:
+        blobs.put(store, artifact, b"other")
+
+
+@pytest.mark.parametrize("how", ["missing", "damaged"])
+def test_a_final_trial_whose_model_is_lost_is_trained_again_once(
+    open_database: Open, how: str
+) -> None:
+    databases = [open_database() for _ in range(3)]
+    database = databases[0]
+    study = begun(database, [9.0], top=1, seeds=2, final_seeds=4)
+    scores = {0: [5.0, 6.0], 1: [5.0, 8.0]}
+    for claim in take_all(database):
+        train_by_hand(database, study, claim, scores=scores[claim.number])
+    damage(database, study, 1, how=how)
+    # However many coordinators look, and however often.
+    at_once(*[lambda each=each: step(each, study.name) for each in databases])
+    assert step(database, study.name).stage == "final"
+    assert study.final_id is not None
+    final = database.optuna_study(study.final_name).get_trials()
+    assert [trial.state.name for trial in final] == ["COMPLETE", "COMPLETE", "WAITING"]
+    assert final[2].params == final[1].params
+    for key in ("seeds", "finalist", "source"):
+        assert final[2].user_attrs[key] == final[1].user_attrs[key]
+
+    train_by_hand(database, study, take(database), scores=scores[1])
+    ended = step(database, study.name)
+    assert ended.stage == "done"
+    assert ended.result is not None
+    (row,) = ended.result["finalists"]
+    # Each seed counts once.
+    assert row["scores"] == [5.0, 6.0, 5.0, 8.0]
+    assert row["seeds"] == fresh_seeds(study.spec.seed, 0, 4)
+    assert ended.result["model"]["final_trial"] == 2
+    check_invariants(database, study.name)
+
+
+def test_a_model_that_is_lost_again_ends_the_study_with_the_reason(database: Database) -> None:
     study = begun(database, [9.0], top=1, seeds=2, final_seeds=2)
-    play(database, study, lambda rank, agents: [5.0] * agents)
-    (trial,) = database.optuna_study(study.final_name).get_trials()
-    blobs.put(
-        open_store(study.artifacts, database), trial.user_attrs["model"]["artifact"], b"other"
-    )
-    with pytest.raises(BlobDamagedError):
-        conclude(database, study)
+    train_by_hand(database, study, take(database), scores=[5.0, 6.0])
+    damage(database, study, 0, how="missing")
+    assert step(database, study.name).stage == "final"
+    train_by_hand(database, study, take(database), scores=[5.0, 6.0])
+    damage(database, study, 1, how="damaged")
+    ended = step(database, study.name)
+    assert ended.stage == "failed"
+    assert "the model of final trial 1 is lost" in (ended.reason or "")
+    assert "SHA-256" in (ended.reason or "")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 import coordinator.watch
 from coordinator.lead import Leadership
@@ -30,6 +30,8 @@ from trialfleet.store import leases, studies
 from trialfleet.store.artifacts import checkpoints
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from trialfleet.store.trials import reading
+from trialfleet.store.trials.reading import Counts
 
 Open = Callable[[], Database]
 SETTINGS = Settings(poll_seconds=0.05, outage_patience=0.0)
@@ -299,3 +301,21 @@ def test_the_snapshot_tells_where_a_study_stands(database: Database) -> None:
         (2, "PRUNED", 9.0, None),
         (3, "FAIL", None, "it burned"),
     ]
+
+
+def test_the_snapshot_is_of_one_moment(
+    open_database: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, other = open_database(), open_database()
+    study = create(database)
+    look = reading.count
+
+    def count_and_be_overtaken(connection: Connection, study_id: int) -> Counts:
+        counts = look(connection, study_id)
+        train_by_hand(other, study, take(other), scores=[7.0, 7.0])
+        return counts
+
+    monkeypatch.setattr(reading, "count", count_and_be_overtaken)
+    shot = snapshot(database, study)
+    # The trial that ended after the first question is in none of the answers.
+    assert (shot.search.complete, shot.best) == (0, None)

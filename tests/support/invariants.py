@@ -104,9 +104,15 @@ def _each_ending(trials: list[dict[str, Any]]) -> list[str]:
     return broken
 
 
+def _standing(final: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The trials that count; one whose model was lost has been trained again."""
+    replaced = {trial["attributes"].get("replaces") for trial in final}
+    return [trial for trial in final if trial["number"] not in replaced]
+
+
 def _models(store: ArtifactStore, final: list[dict[str, Any]]) -> list[str]:
     broken = []
-    for trial in final:
+    for trial in _standing(final):
         if trial["state"] != "COMPLETE":
             continue
         what = f"the model of final trial {trial['number']}"
@@ -132,6 +138,7 @@ def _seeds(
     search: list[dict[str, Any]], final: list[dict[str, Any]], spec: dict[str, Any], *, whole: bool
 ) -> list[str]:
     broken = []
+    final = _standing(final)
     searched = Counter(seed for trial in search for seed in trial["attributes"].get("seeds", []))
     fresh = Counter(seed for trial in final for seed in trial["attributes"]["seeds"])
     missing = [

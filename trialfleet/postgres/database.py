@@ -115,6 +115,13 @@ class Postgres:
         with self.fenced(fence).begin() as connection:
             yield connection
 
+    @contextmanager
+    def one_moment(self) -> Iterator[Connection]:
+        """A transaction for reading: all its questions are answered as of its first one."""
+        engine = self.engine.execution_options(isolation_level="REPEATABLE READ")
+        with engine.begin() as connection:
+            yield connection
+
     def nearly_full(self) -> bool:
         """Whether the server is running out of connections."""
         with self.transaction() as connection:

@@ -24,6 +24,13 @@ LIVE = text("""
     WHERE study = :study AND ended_at IS NULL AND seen_at > now() - interval '1 minute'
     ORDER BY started_at, worker
 """)
+# A trial given back is as it was before.
+KEPT_A_TRIAL = text("""
+    SELECT EXISTS (
+        SELECT FROM fleet.attempts
+        WHERE starts_with(worker, :prefix) AND outcome IS DISTINCT FROM 'released'
+    )
+""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,3 +84,8 @@ def live(connection: Connection, study: str) -> list[LiveWorker]:
         )
         for row in connection.execute(LIVE, {"study": study})
     ]
+
+
+def kept_a_trial(connection: Connection, prefix: str) -> bool:
+    """Whether a worker whose name begins like this has claimed a trial and not given it back."""
+    return bool(connection.scalar(KEPT_A_TRIAL, {"prefix": prefix}))

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -18,8 +19,10 @@ log = structlog.get_logger()
 
 # Exit codes of a worker that would end the same way if it were started again.
 _HOPELESS = {2, 3}
-# A worker that dies this often has a reason that a restart does not cure.
-_MAX_RESTARTS = 10
+# A slot whose workers die this often in a row, none of them having got anywhere with a trial, has a
+# reason that a restart does not cure. Deaths in a trial are the study's to count: `max_attempts`
+# and `max_failures` end those.
+_MAX_DEATHS = 5
 
 
 class WorkersKeepDyingError(FleetError):
@@ -34,14 +37,23 @@ class WorkerPool:
             line, which everybody on the machine can read.
         study: Its name.
         count: How many.
-        logs: Folder for one log file each.
+        logs: Existing folder for one log file each.
+        got_somewhere: Whether the worker with this process id has kept a trial it claimed.
     """
 
-    def __init__(self, url: str, study: str, *, count: int, logs: Path) -> None:
+    def __init__(
+        self,
+        url: str,
+        study: str,
+        *,
+        count: int,
+        logs: Path,
+        got_somewhere: Callable[[int], bool],
+    ) -> None:
         self._url, self._study, self._logs = url, study, logs
-        self._restarts = 0
+        self._got_somewhere = got_somewhere
+        self._deaths = [0] * count  # in a row, of each slot
         self._ended = False
-        logs.mkdir(parents=True, exist_ok=True)
         self.processes = [self._start(slot) for slot in range(count)]
 
     def _start(self, slot: int) -> subprocess.Popen[bytes]:
@@ -69,17 +81,19 @@ class WorkerPool:
         return self._logs / f"{self._study}-worker-{slot + 1}.log"
 
     def tend(self) -> None:
-        """Start a new worker for each that died.
+        """Start a new worker for each that has ended: before the study's end that is a death.
+
+        Exit code 0 is no exception, as code that a worker runs for its user may call `os._exit(0)`.
 
         Raises:
             WorkersKeepDyingError: They die too often, or for a reason that will not go away.
         """
         for slot, process in enumerate(self.processes):
             code = process.poll()
-            if code is None or code == 0 or self._ended:
+            if code is None or self._ended:
                 continue
-            self._restarts += 1
-            if code in _HOPELESS or self._restarts > _MAX_RESTARTS:
+            self._deaths[slot] = 0 if self._got_somewhere(process.pid) else self._deaths[slot] + 1
+            if code in _HOPELESS or self._deaths[slot] >= _MAX_DEATHS:
                 raise WorkersKeepDyingError(
                     f"a worker ended with exit code {code}; its log is {self._log(slot)}"
                 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator.create import create_or_join
 from coordinator.watch import failure, watch
@@ -14,10 +17,13 @@ from trialfleet.cli.local.pool import WorkerPool
 from trialfleet.cli.schema import migrate
 from trialfleet.cli.show.display import Display, make_display, result_report, saved
 from trialfleet.cli.show.model import save_model
+from trialfleet.errors import StudyFailedError, SystemRefusedError
+from trialfleet.escape import storable
 from trialfleet.postgres.retry import patiently
 from trialfleet.settings import Settings
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from trialfleet.store.workers import kept_a_trial
 from trialfleet.study.spec import Spec
 from worker.stop import Stop, StopRequested
 
@@ -54,8 +60,14 @@ def run_study(
     Raises:
         StopRequested: A signal asked for it; the trials under way have been given back.
         StudyFailedError: It has ended without a winner, now or before.
+        SystemRefusedError: Logs or agents cannot be written; no study was created.
     """
     with database_url(settings, create=True) as url:
+        try:
+            LOGS.mkdir(parents=True, exist_ok=True)
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise SystemRefusedError.of(exc) from exc
         migrate(url)
         database = Database(url, application="trialfleet-run")
         study = create_or_join(database, spec, artifacts=settings.artifacts)
@@ -83,18 +95,29 @@ def _work(
 ) -> Study:
     display = make_display(console, database, study)
     pool = WorkerPool(
-        database.url.render_as_string(hide_password=False), study.name, count=workers, logs=LOGS
+        database.url.render_as_string(hide_password=False),
+        study.name,
+        count=workers,
+        logs=LOGS,
+        got_somewhere=lambda pid: _got_somewhere(database, pid),
     )
     run = Run(display, pool, stop)
 
+    def show() -> None:
+        patiently(run.show, patience=settings.outage_patience, pause=run.pause)
+
     def pause(seconds: float) -> None:
         run.pause(seconds)
-        patiently(run.show, patience=settings.outage_patience, pause=run.pause)
+        show()
 
     try:
         study = watch(database, study.name, settings=settings, pause=pause)
         pool.wait(10.0)
-        run.show()
+        show()
+    except StudyFailedError:
+        with suppress(SQLAlchemyError):  # the reason for the failure counts more
+            run.show()
+        raise
     except StopRequested:
         console.print("stopping: the trials under way are given back …")
         raise
@@ -102,3 +125,13 @@ def _work(
         pool.stop()
         display.close()
     return study
+
+
+def _got_somewhere(database: Database, pid: int) -> bool:
+    """Whether the worker with this process id on this machine has kept a trial it claimed."""
+    try:
+        with database.transaction() as connection:
+            prefix = f"{storable(socket.gethostname())}-{pid}-"
+            return kept_a_trial(connection, prefix)
+    except SQLAlchemyError:
+        return True  # while the database is away, a death is no news about the worker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,21 +30,23 @@ class Display(Protocol):
         """Show how things stand now."""
 
     def close(self) -> None:
-        """Show it a last time."""
+        """Leave the terminal as it was; asks the database nothing."""
 
 
 def make_display(console: Console, database: Database, study: Study) -> Display:
-    """A live display on a terminal, plain lines otherwise."""
-    kind = LiveDisplay if console.is_terminal else PlainDisplay
+    """A live display on a terminal that can redraw, plain lines otherwise."""
+    redraws = console.is_terminal and not console.is_dumb_terminal
+    kind = LiveDisplay if redraws else PlainDisplay
     return kind(console, database, study)
 
 
 class LiveDisplay:
-    """Redraws one picture in place."""
+    """Redraws one picture in place; what is logged meanwhile goes above it."""
 
     def __init__(self, console: Console, database: Database, study: Study) -> None:
         self._database, self._study = database, study
-        self._live = Live(console=console, auto_refresh=False)
+        # A log that goes to a file stays there.
+        self._live = Live(console=console, auto_refresh=False, redirect_stderr=sys.stderr.isatty())
         self._live.start()
 
     def update(self) -> None:
@@ -81,8 +84,7 @@ class PlainDisplay:
             self._line(summary(snapshot(self._database, study)))
 
     def close(self) -> None:
-        """Print what is left."""
-        self.update()
+        """Nothing is open."""
 
     def _line(self, text: str) -> None:
         self._last = time.monotonic()

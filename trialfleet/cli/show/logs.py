@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import structlog
@@ -29,7 +30,32 @@ def configure(settings: Settings) -> None:
         processors.append(structlog.processors.JSONRenderer())
     else:
         processors.append(_printable)
-        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
-    structlog.configure(
-        processors=processors, logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+        processors.append(structlog.dev.ConsoleRenderer(colors=_colours()))
+    structlog.configure(processors=processors, logger_factory=_Stderr)
+
+
+class _Stderr:
+    """Prints to what stderr is at the moment: a live display puts itself in its place.
+
+    Made for each logger, with whatever structlog hands to a factory.
+    """
+
+    def __init__(self, *_arguments: object) -> None:
+        pass
+
+    def msg(self, message: str) -> None:
+        """One line."""
+        sys.stderr.write(message + "\n")
+        sys.stderr.flush()
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
+def _colours() -> bool:
+    """Whether stderr shows colours, and nobody has asked for none (https://no-color.org)."""
+    return (
+        sys.stderr.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") not in ("dumb", "unknown")
     )

@@ -42,6 +42,10 @@ LAST_FAILED = text("""
 NAMES_TAKEN = text("""
     SELECT study_name FROM public.studies WHERE study_name = ANY(:names) ORDER BY study_name
 """)
+ATTRIBUTE = text("""
+    SELECT a.value_json FROM public.trials t JOIN public.trial_user_attributes a USING (trial_id)
+    WHERE t.study_id = :study_id AND a.key = :key
+""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +115,12 @@ def last_reasons(
 def names_taken(connection: Connection, names: Iterable[str]) -> list[str]:
     """Which of these names an Optuna study has already, whoever made it."""
     return list(connection.scalars(NAMES_TAKEN, {"names": list(names)}))
+
+
+def numbers_in(connection: Connection, study_id: int, key: str) -> set[int]:
+    """The values of a user attribute that holds a number, over all trials that have it."""
+    rows = connection.scalars(ATTRIBUTE, {"study_id": study_id, "key": key})
+    return {int(value) for value in rows}
 
 
 def _decoded(value_json: str | None) -> str | None:

@@ -1,0 +1,70 @@
+"""A final trial whose model is lost is trained again, once, and counted out.
+
+The model of a COMPLETE trial can be deleted or damaged afterwards, by whoever has the artifact
+store. Its row is final, so another trial with the same finalist and the same seeds takes its place:
+nothing that has finished changes, numbers stay dense, and the replacement gives the same scores to
+the bit. Ending the study would throw the whole search away for one file; choosing another winner
+would give an answer that depends on which file was lost. A replacement that is lost, too, ends the
+study: a store that loses models is for a person to look at.
+"""
+
+from __future__ import annotations
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import text
+
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
+from trialfleet.store.trials import reading
+from trialfleet.store.trials.optuna_rows import insert_waiting_trials
+
+REPLACES = "replaces"  # attribute of a replacement: the number of the trial that it replaces
+
+# Locks the study, so that two coordinators enqueue one replacement.
+LOCK = text("SELECT stage FROM fleet.studies WHERE name = :name FOR UPDATE")
+
+
+class ModelLostError(Exception):
+    """The stored model of a COMPLETE trial of the final stage is missing or damaged.
+
+    Args:
+        trial: The trial.
+        reason: What is wrong with its model.
+    """
+
+    def __init__(self, trial: FrozenTrial, reason: str) -> None:
+        super().__init__(f"the model of final trial {trial.number} is lost: {reason}")
+        self.trial = trial
+
+
+def without_replaced(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that count: those that nothing replaces."""
+    replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
+    return [trial for trial in trials if trial.number not in replaced]
+
+
+def train_again(database: Database, study: Study, lost: FrozenTrial) -> bool:
+    """Enqueue the replacement of a trial of the final stage, exactly once whoever calls.
+
+    Returns:
+        False if the trial is a replacement itself: then nothing was enqueued.
+    """
+    assert study.final_id is not None
+    attributes = lost.user_attrs
+    if REPLACES in attributes:
+        return False
+    template = optuna.trial.create_trial(
+        state=TrialState.WAITING,
+        params=lost.params,
+        distributions=lost.distributions,
+        user_attrs={
+            **{key: attributes[key] for key in ("finalist", "source", "seeds")},
+            REPLACES: lost.number,
+        },
+    )
+    with database.transaction() as connection:
+        in_final = connection.scalar(LOCK, {"name": study.name}) == "final"
+        if in_final and lost.number not in reading.numbers_in(connection, study.final_id, REPLACES):
+            insert_waiting_trials(connection, database, study.final_id, [template])
+    return True
