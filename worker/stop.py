@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGHUP as a request that a worker looks at between two steps of its work."""
+"""SIGTERM, SIGINT and SIGHUP as a request that is looked at between two steps of the work."""
 
 from __future__ import annotations
 

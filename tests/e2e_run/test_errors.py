@@ -168,7 +168,7 @@ def test_a_file_in_the_way_of_what_a_run_writes(
 ) -> None:
     (commands.folder / taken).write_text("")
     refused(commands, "run", commands.study_file(trivial_study()), says=[taken, "Free what"])
-    assert studies.every(database) == []
+    assert studies.find_all(database) == []
 
 
 def test_a_terminal_that_knows_only_ascii(commands: Commands) -> None:
