@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -169,6 +172,25 @@ def test_a_file_in_the_way_of_what_a_run_writes(
     (commands.folder / taken).write_text("")
     refused(commands, "run", commands.study_file(trivial_study()), says=[taken, "Free what"])
     assert studies.find_all(database) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it stands for a full disk")
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    for arguments in (["--version"], ["check", "study.toml"]):
+        (tmp_path / "study.toml").write_text(trivial_study())
+        with Path("/dev/full").open("w") as full:
+            process = subprocess.run(
+                [sys.executable, "-P", "-m", "trialfleet.cli", *arguments],
+                cwd=tmp_path,
+                env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert process.returncode == 2
+        assert process.stderr.startswith("trialfleet: No space left on device. Free what")
+        assert process.stderr.count("\n") == 1
 
 
 def test_a_terminal_that_knows_only_ascii(commands: Commands) -> None:

@@ -108,7 +108,7 @@ def test_workers_that_never_get_anywhere_end_the_run(
 def test_a_worker_of_another_version_is_refused(commands: Commands, database: Database) -> None:
     study = create(database)
     with database.transaction() as connection:
-        connection.execute(text("UPDATE fleet.studies SET version = '99.0.0'"))
+        connection.execute(text("UPDATE fleet.studies SET version = '99.0.0', compatibility = 99"))
     line = commands.run("worker", study.name, code=2).error_line
     assert "created by trialfleet 99.0.0" in line
     assert f"this is {study.version}" in line

@@ -137,6 +137,19 @@ def test_a_narrow_terminal_breaks_nothing(width: int) -> None:
         assert len(row) <= width
 
 
+def test_a_narrow_terminal_shows_every_fact_all_the_same() -> None:
+    shown = " ".join(drawn(picture(shot()), width=40).split())
+    for words in (
+        "search 5/10 3 complete 2 pruned 1 failed 2 running 1 waiting",
+        "worker one, trial 4, step 1,600/3,200, agent-steps/s 1,000, last heard 2 s ago",
+    ):
+        assert words in shown
+    report = drawn(result_report(study(stage="done", result=result())), width=40)
+    told = " ".join(report.split())
+    assert "winner, trial 7, search score 400.0, fresh mean 415.0, 95% interval" in told
+    assert "410.0 … 420.0, gap -15.0" in told
+
+
 def test_a_name_that_looks_like_markup_is_shown_as_it_is() -> None:
     odd = line("[bold]worker[/nothing]")
     assert "[bold]worker[/nothing]" in drawn(picture(shot(workers=[odd])))

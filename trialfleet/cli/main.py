@@ -89,7 +89,10 @@ def main() -> None:
     console.tolerate_any_encoding()
     try:
         logs.configure(load_settings())
-        app()
+        try:
+            app()
+        finally:
+            console.flush()
     except FleetError as exc:
         _give_up(exc)
     except Exception as exc:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from coordinator.create import create_or_join
 from coordinator.watch import failure, watch
 from trialfleet.cli.connect import database_url
-from trialfleet.cli.local.pool import WorkerPool
+from trialfleet.cli.local.pool import WorkerPool, WorkersKeepDyingError
 from trialfleet.cli.schema import migrate
 from trialfleet.cli.show.display import Display, make_display, result_report, saved
 from trialfleet.cli.show.model import save_model
@@ -21,6 +21,7 @@ from trialfleet.errors import StudyFailedError, SystemRefusedError
 from trialfleet.escape import storable
 from trialfleet.postgres.retry import patiently
 from trialfleet.settings import Settings
+from trialfleet.store import studies
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.workers import kept_a_trial
@@ -117,6 +118,9 @@ def _work(
     except StudyFailedError:
         with suppress(SQLAlchemyError):  # the reason for the failure counts more
             run.show()
+        raise
+    except WorkersKeepDyingError:
+        studies.find(database, study.name)  # raises if it was deleted, which they have noticed
         raise
     except StopRequested:
         console.print("stopping: the trials under way are given back …")

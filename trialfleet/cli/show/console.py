@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
 
 from rich.console import Console
@@ -17,6 +18,20 @@ _ASCII = {"×": "x", "…": "...", "–": "-", "±": "+-", "µ": "u", "—": "-"
 def say(text: str) -> None:
     """Print a message to stderr: stdout is for results."""
     print(text, file=sys.stderr)
+
+
+def flush() -> None:
+    """Write what stdout still holds, while a full disk can be told as an error of ours.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # The interpreter would try it again at its end, and complain in its own words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def tolerate_any_encoding() -> None:

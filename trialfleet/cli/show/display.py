@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coordinator.status import Snapshot, finished, snapshot
+from trialfleet.cli.show.fitting import Fitting, as_lines
 from trialfleet.escape import printable
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
@@ -116,22 +117,29 @@ def picture(shot: Snapshot) -> RenderableType:
     rows: list[RenderableType] = [
         Text.assemble((study.name, "bold"), f"  {study.stage}  {duration(study.seconds)}")
     ]
-    bars = Table.grid(padding=(0, 2))
-    bars.add_row(
-        "search",
-        ProgressBar(total=study.budget, completed=search.counted, width=40),
-        f"{search.counted}/{study.budget}",
-        f"{search.complete} complete  {search.pruned} pruned  {search.failed} failed  "
-        f"{search.running} running  {search.waiting} waiting",
-    )
     final = shot.final
-    bars.add_row(
-        "final",
-        ProgressBar(total=shot.final_trials, completed=final.counted if final else 0, width=40),
-        f"{final.counted if final else 0}/{shot.final_trials}",
-        f"{final.running} running" if final else "",
-    )
-    rows.append(bars)
+    stages = [
+        (
+            "search",
+            search.counted,
+            study.budget,
+            f"{search.complete} complete  {search.pruned} pruned  {search.failed} failed  "
+            f"{search.running} running  {search.waiting} waiting",
+        ),
+        (
+            "final",
+            final.counted if final else 0,
+            shot.final_trials,
+            f"{final.running} running" if final else "",
+        ),
+    ]
+    bars = Table.grid(padding=(0, 2))
+    lines = []
+    for stage, done, total, states in stages:
+        bar = ProgressBar(total=total, completed=done, width=40)
+        bars.add_row(stage, bar, f"{done}/{total}", states)
+        lines.append(f"{stage} {done}/{total}  {states}".rstrip())
+    rows.append(Fitting(bars, Text("\n".join(lines))))
     facts = []
     if shot.best is not None:
         facts.append(f"best {shot.best[1]:.1f} (trial {shot.best[0]})")
@@ -143,22 +151,28 @@ def picture(shot: Snapshot) -> RenderableType:
     return Group(*rows)
 
 
-def worker_table(shot: Snapshot) -> Table:
+def worker_table(shot: Snapshot) -> RenderableType:
     """A line per live worker."""
+    columns = ("worker", "trial", "step", "agent-steps/s", "last heard")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("worker", "trial", "step", "agent-steps/s", "last heard"):
+    for column in columns:
         table.add_column(column, justify="left" if column == "worker" else "right")
     steps = shot.study.spec.task.train_steps
+    rows = []
     for worker in shot.workers:
         idle = worker.trial is None
-        table.add_row(
-            Text(printable(worker.name)),
-            "idle" if idle else str(worker.trial),
-            "" if idle else f"{worker.step:,}/{steps:,}",
-            "" if idle else f"{worker.steps_per_second:,.0f}",
-            f"{worker.silent:.0f} s ago",
+        rows.append(
+            (
+                printable(worker.name),
+                "idle" if idle else str(worker.trial),
+                "" if idle else f"{worker.step:,}/{steps:,}",
+                "" if idle else f"{worker.steps_per_second:,.0f}",
+                f"{worker.silent:.0f} s ago",
+            )
         )
-    return table
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return Fitting(table, as_lines(columns, rows))
 
 
 def result_report(study: Study) -> RenderableType:
@@ -166,10 +180,11 @@ def result_report(study: Study) -> RenderableType:
     assert study.result is not None
     result = study.result
     table = Table(title=f"{study.name}: the finalists on fresh seeds", title_justify="left")
-    for column in ("", "trial", "search score", "fresh mean", "95% interval", "gap"):
+    columns = ("", "trial", "search score", "fresh mean", "95% interval", "gap")
+    for column in columns:
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     searched = study.spec.agent.searched()
-    details = []
+    rows, details = [], []
     for row in result["finalists"]:
         params = ", ".join(f"{name}={_param(row['params'][name])}" for name in searched)
         details.append(f"trial {row['trial']}: {params}")
@@ -179,12 +194,15 @@ def result_report(study: Study) -> RenderableType:
         else:
             low, high = row["interval"]
             numbers = [f"{row['mean']:.1f}", f"{low:.1f} … {high:.1f}", f"{row['gap']:+.1f}"]
-        table.add_row(
-            "winner" if row["rank"] == result["winner"] else "",
-            str(row["trial"]),
-            f"{row['search_score']:.1f}",
-            *numbers,
+        rows.append(
+            (
+                "winner" if row["rank"] == result["winner"] else "",
+                str(row["trial"]),
+                f"{row['search_score']:.1f}",
+                *numbers,
+            )
         )
+        table.add_row(*rows[-1])
     model = result["model"]
     seeds, episodes = len(model["configuration_scores"]), model["episodes"]
     lines = Text(
@@ -192,7 +210,8 @@ def result_report(study: Study) -> RenderableType:
         f"{seeds} fresh seeds × {episodes} episodes\n"
         f"best agent: seed {model['seed']}, mean {model['score']:.1f} over {episodes} episodes"
     )
-    return Group(table, Text("\n".join(details), style="dim"), lines)
+    finalists = Fitting(table, as_lines(columns, rows))
+    return Group(finalists, Text("\n".join(details), style="dim"), lines)
 
 
 def saved(path: Path) -> Text:
