@@ -305,7 +305,7 @@ def main() -> None:
 def _with(spec: Spec, *, name: str, trials: int) -> Spec:
     fields = json.loads(spec.to_json())
     fields["name"], fields["search"]["trials"] = name, trials
-    return Spec.model_validate(fields)
+    return Spec.from_json(json.dumps(fields))
 
 
 if __name__ == "__main__":

@@ -237,10 +237,9 @@ class Worker:
         worker starts another.
         """
         task = self._study.spec.task
-        reason = (
-            f"the trainer did not return for {task.stall_seconds:g} s (task.stall_seconds) or after"
-            f" {task.max_seconds:g} s in all (task.max_seconds); it was {_whereabouts()}"
-        )
+        limits = {"stall_seconds": task.stall_seconds, "max_seconds": task.max_seconds}
+        told = " or ".join(f"task.{name} = {most:g}" for name, most in limits.items() if most)
+        reason = f"the trainer did not return within {told}; it was {_whereabouts()}"
         try:
             leases.finish(
                 self._database,

@@ -135,7 +135,9 @@ def test_18_a_step_that_never_returns_fails_its_trial_and_ends_its_worker(fleet:
     assert stuck.ends() == 7, stuck.output
     assert fleet.state(first.trial_id) == "FAIL"
     assert fleet.outcomes(0) == ["finished"]
-    assert reason(fleet).startswith("the trainer did not return for 1 s (task.stall_seconds)")
+    assert reason(fleet).startswith(
+        "the trainer did not return within task.stall_seconds = 1; it was in"
+    )
     assert "(environments.py:" in reason(fleet)
     assert one_clean_line(reason(fleet))
     # Who supervises it starts another.
