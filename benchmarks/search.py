@@ -6,7 +6,7 @@ Each job is one search: a sampler, a pruner and a study seed, in one process wit
 study, for this is about the search and not about the database. Whenever a trial completes with the
 threshold or more, and no worse than the best so far, its configuration is confirmed: retrained on
 fresh seeds, as in the final stage. The search ends when their mean reaches the threshold, or with
-the budget. Agent-steps and seconds of CPU count everything, pruned trials and vain confirmations
+the budget. Agent-steps and seconds of CPU count everything, pruned trials and failed confirmations
 included; agent-steps are the same on every machine.
 """
 

@@ -113,3 +113,15 @@ def test_a_stopped_coordinator_leaves_the_workers_to_their_trials(
     assert "winner: trial" in again.stdout
     with closing(Database(database.url, application="tests")) as fresh:
         check_invariants(fresh, "stopped")
+
+
+def test_a_coordinator_needs_nothing_of_what_its_study_trains(
+    commands: Commands, database: Database
+) -> None:
+    """Only workers have the environment's packages."""
+    file = commands.study_file(trivial_study(name="remote", env="only_on_workers:Env-v0"))
+    coordinator = commands.start("coordinate", file)
+    coordinator.wait_until(lambda: scalar(database, "SELECT count(*) FROM fleet.leaders") == 1)
+    coordinator.send(signal.SIGTERM)
+    coordinator.expect(143)
+    assert studies.find(database, "remote").stage == "search"

@@ -40,7 +40,7 @@ def inspect_env(env_id: str) -> EnvShape:
     """Return the shape of the environment, made once and closed.
 
     Raises:
-        StudyFileError: no such environment, or it cannot be made here, or is none for DQN.
+        StudyFileError: no such environment, or it cannot be made here, or DQN cannot act in it.
     """
     spec = _find_spec(env_id)
     if spec.max_episode_steps is None:
