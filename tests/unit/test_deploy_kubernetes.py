@@ -18,6 +18,7 @@ from sqlalchemy import text
 from coordinator.watch import watch
 from tests.support.kustomize import Manifest, containers, pod_spec, render
 from tests.support.studies import create, take, train_by_hand
+from trialfleet import __version__
 from trialfleet.settings import Settings
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import find
@@ -195,7 +196,7 @@ def test_every_image_comes_from_the_registry_that_the_kustomization_names(
 ) -> None:
     images = {each["image"] for manifest in manifests for each in containers(manifest)}
     assert images == {
-        f"registry.example.org/trialfleet-{name}:0.1.0"
+        f"registry.example.org/trialfleet-{name}:{__version__}"
         for name in ("coordinator", "worker", "dashboard")
     }
 
