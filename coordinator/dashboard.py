@@ -6,6 +6,7 @@ something that authenticates.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from trialfleet.errors import UsageError
+from trialfleet.store import studies
 from trialfleet.store.storage import Database
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
 
+_RENAME = re.compile(r"/api/studies/(\d{1,9})/rename/?")
 _READING = ("GET", "HEAD", "OPTIONS")
 
 
@@ -54,6 +57,31 @@ class ReadOnly:
         return [b'{"reason": "this dashboard is read-only; see DASHBOARD_WRITABLE"}']
 
 
+class KeepsNames:
+    """A WSGI application that answers 409 to whoever would rename a study of ours.
+
+    optuna-dashboard renames by copying what Optuna knows of a study and deleting the study: the
+    copy would be without its final stage, its workers and all that we know of it.
+
+    Args:
+        app: The application behind it.
+        database: To know our studies by.
+    """
+
+    def __init__(self, app: Callable[..., Iterable[bytes]], database: Database) -> None:
+        self._app, self._database = app, database
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        """One request."""
+        renaming = _RENAME.fullmatch(environ.get("PATH_INFO", ""))
+        if renaming is None or not studies.has_optuna_study(self._database, int(renaming[1])):
+            return self._app(environ, start_response)
+        start_response("409 Conflict", [("Content-Type", "application/json")])
+        return [b'{"reason": "a study of Trialfleet keeps the name in its study file"}']
+
+
 def make_dashboard(
     database: Database, store: ArtifactStore, *, host: str, port: int, writable: bool
 ) -> WSGIServer:
@@ -67,8 +95,7 @@ def make_dashboard(
     except ImportError as exc:
         raise UsageError("the dashboard needs trialfleet[dashboard] installed") from exc
     app: Callable[..., Iterable[bytes]] = wsgi(database.optuna_storage(), artifact_store=store)
-    if not writable:
-        app = ReadOnly(app)
+    app = KeepsNames(app, database) if writable else ReadOnly(app)
     try:
         kind = _ServerOnIPv6 if ":" in host else _Server
         return make_server(host, port, app, server_class=kind, handler_class=_Quiet)

@@ -63,6 +63,12 @@ class SystemRefusedError(FleetError):
         return cls(f"{what and what + ': '}{path}{error.strerror or error}")
 
 
+class DatabaseRefusedError(FleetError):
+    """Grant the right or change the setting that the message names, then run the same command."""
+
+    exit_code = 2
+
+
 class StudyMismatchError(FleetError):
     """Give the changed study a new name, or restore the file it was created from."""
 

@@ -21,7 +21,9 @@ PREFIX = "TRIALFLEET_"
 class Settings(BaseSettings):
     """What differs between machines; what belongs to a study is in its file."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", str_strip_whitespace=True
+    )
 
     # PostgreSQL's URL. Without one, the embedded server under `.trialfleet/` is used.
     database_url: SecretStr | None = None
@@ -57,7 +59,7 @@ def load_settings() -> Settings:
     for variable, path in os.environ.items():
         if variable.startswith(PREFIX) and variable.endswith("_FILE"):
             try:
-                text = Path(path).read_text(encoding="utf-8")
+                text = Path(path).read_text(encoding="utf-8-sig")  # editors write a BOM
             except (OSError, UnicodeDecodeError, ValueError) as exc:
                 reason = getattr(exc, "strerror", None) or "it is not UTF-8 text"
                 raise UsageError(f"{variable}: cannot read {path!r}: {reason}") from exc

@@ -29,7 +29,11 @@ def main() -> None:
     import psycopg2
 
     file = os.environ.get("TRIALFLEET_DATABASE_URL_FILE")
-    url = Path(file).read_text(encoding="utf-8") if file else os.environ["TRIALFLEET_DATABASE_URL"]
+    url = (
+        Path(file).read_text(encoding="utf-8-sig")
+        if file
+        else os.environ["TRIALFLEET_DATABASE_URL"]
+    )
     try:
         connection = psycopg2.connect(url.strip(), connect_timeout=5, application_name="healthy")
         cursor = connection.cursor()

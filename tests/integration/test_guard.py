@@ -34,8 +34,8 @@ ROWS = {
     "public.trial_user_attributes": "(trial_id, key, value_json) VALUES (:trial_id, 'x', '1')",
     "public.trial_system_attributes": "(trial_id, key, value_json) VALUES (:trial_id, 'x', '1')",
     "fleet.metrics": "(trial_id, name, step, values) VALUES (:trial_id, 'x', 1, '{1}')",
-    "fleet.checkpoints": "(trial_id, step, artifact, sha256, size) "
-    "VALUES (:trial_id, 1, 'x', 'x', 1)",
+    "fleet.checkpoints": "(trial_id, step, rungs, artifact, sha256, size) "
+    "VALUES (:trial_id, 1, 0, 'x', 'x', 1)",
 }
 # And a change of a row that is there.
 CHANGES = {

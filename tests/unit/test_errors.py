@@ -26,6 +26,7 @@ def test_the_exit_codes_are_what_scripts_rely_on() -> None:
         "StudyFileError": 2,
         "UsageError": 2,
         "SystemRefusedError": 2,
+        "DatabaseRefusedError": 2,
         "StudyMismatchError": 2,
         "StudyNotFoundError": 2,
         "StudyDeletedError": 2,

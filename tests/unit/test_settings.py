@@ -124,3 +124,16 @@ def test_a_child_gets_our_environment_with_overrides(monkeypatch: pytest.MonkeyP
     assert child["PATH"] == os.environ["PATH"]
     # Ours stays as it is.
     assert os.environ["TRIALFLEET_LEASE_SECONDS"] == "5"
+
+
+def test_what_editors_and_shells_add_is_not_part_of_a_value(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    secret = tmp_path / "url"
+    secret.write_bytes("\ufeffpostgresql://host/database\r\n".encode())
+    monkeypatch.setenv("TRIALFLEET_DATABASE_URL_FILE", str(secret))
+    monkeypatch.setenv("TRIALFLEET_ARTIFACTS", " database\n")
+    settings = load_settings()
+    assert settings.database_url is not None
+    assert settings.database_url.get_secret_value() == "postgresql://host/database"
+    assert settings.artifacts == "database"

@@ -97,8 +97,11 @@ def main() -> None:
         _give_up(exc)
     except Exception as exc:
         from trialfleet.postgres.outages import is_outage
+        from trialfleet.postgres.refusals import refused_statement
         from trialfleet.postgres.retry import first_line
 
+        if refused := refused_statement(exc):
+            _give_up(refused)
         if is_outage(exc):
             _give_up(DatabaseUnavailableError(f"PostgreSQL went away: {first_line(exc)}"))
         if isinstance(exc, OSError):

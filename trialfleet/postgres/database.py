@@ -56,6 +56,7 @@ def engine_options(application: str) -> dict[str, Any]:
         "pool_pre_ping": True,
         "connect_args": {
             "application_name": application,
+            "client_encoding": "utf8",  # whatever PGCLIENTENCODING or the role has
             # A peer that vanished is noticed in half a minute, not in the two hours of the default.
             "keepalives_idle": 10,
             "keepalives_interval": 5,

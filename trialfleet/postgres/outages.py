@@ -29,7 +29,7 @@ def lease_was_lost(exc: BaseException) -> bool:
     return any(
         isinstance(error, UpdateFinishedTrialError)
         or (isinstance(error, psycopg2.Error) and error.pgcode in _REFUSED)
-        for error in _chain(exc)
+        for error in chain(exc)
     )
 
 
@@ -42,7 +42,7 @@ def is_outage(exc: BaseException) -> bool:
     return any(
         (isinstance(error, DBAPIError) and error.connection_invalidated)
         or isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
-        for error in _chain(exc)
+        for error in chain(exc)
     )
 
 
@@ -51,15 +51,16 @@ def is_down(exc: BaseException) -> bool:
 
     A stalled or cut network looks different: there, others may still be served.
     """
-    return any(words in str(error) for error in _chain(exc) for words in _DOWN)
+    return any(words in str(error) for error in chain(exc) for words in _DOWN)
 
 
 def is_momentary(exc: BaseException) -> bool:
     """Whether the server itself said that it will accept us soon."""
-    return any(words in str(error) for error in _chain(exc) for words in (*_BUSY, *_RESTARTING))
+    return any(words in str(error) for error in chain(exc) for words in (*_BUSY, *_RESTARTING))
 
 
-def _chain(exc: BaseException | None) -> Iterator[BaseException]:
+def chain(exc: BaseException | None) -> Iterator[BaseException]:
+    """An error and everything that it was raised from."""
     while exc is not None:
         yield exc
         original = getattr(exc, "orig", None)

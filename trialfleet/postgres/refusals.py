@@ -1,15 +1,17 @@
-"""What PostgreSQL says when it refuses a connection, in one line and without the password."""
+"""What PostgreSQL refuses, a connection or a statement, in one line and without the password."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg2
 from sqlalchemy import URL
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from trialfleet.errors import DatabaseUnavailableError, UsageError
+from trialfleet.errors import DatabaseRefusedError, DatabaseUnavailableError, UsageError
 from trialfleet.postgres import tls
+from trialfleet.postgres.outages import chain
 from trialfleet.postgres.url import hide_password
 
 # What libpq says of an address where nobody answers.
@@ -22,6 +24,25 @@ _NOBODY = (
 )
 # What it says of the URL itself, before it tries any address, or of a file that the URL names.
 _BAD_URL = ("invalid ", "root certificate file", "certificate file", "private key file")
+
+# Errors of a statement that the user can put right: SQLSTATE -> what it is.
+_KNOWN = {
+    "42501": "a right is missing",
+    "25006": "the transaction is read-only",
+    "3F000": "search_path names no schema",
+    "22P05": "a character is not in the database's encoding",
+    "22021": "a character is not in the database's encoding",
+}
+
+
+def refused_statement(exc: BaseException) -> DatabaseRefusedError | None:
+    """`exc` as one line, if the database refused something that the user can put right."""
+    for error in chain(exc):
+        code = getattr(error, "pgcode", None)
+        if isinstance(error, psycopg2.Error) and code in _KNOWN:
+            line = (str(error).strip().splitlines() or [""])[0]
+            return DatabaseRefusedError(f"PostgreSQL refused: {_KNOWN[code]} ({line})")
+    return None
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -52,5 +54,13 @@ def optuna_url(url: URL) -> str:
 
 
 def hide_password(text: str, url: URL) -> str:
-    """`text`, which may quote the URL, without its password."""
-    return text.replace(str(url.password), "***") if url.password else text
+    """`text`, which may quote the URL, without its password.
+
+    A password that is also the role's name, or the host's or the database's, stays: what the
+    message says of those would be lost, and it tells nobody that it is the password too.
+    """
+    password = str(url.password or "")
+    if password in ("", url.username, url.host, url.database):
+        return text
+    # As a word: a password of one letter would otherwise take that letter from every other one.
+    return re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "***", text)

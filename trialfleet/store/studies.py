@@ -28,6 +28,7 @@ COLUMNS = """
 """
 FIND = text(f"SELECT {COLUMNS} FROM fleet.studies WHERE name = :name")  # noqa: S608
 ALL = text(f"SELECT {COLUMNS} FROM fleet.studies ORDER BY created_at, name")  # noqa: S608
+OURS = text("SELECT 1 FROM fleet.studies WHERE :study_id IN (search_id, final_id)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +128,12 @@ def find_single(database: Database) -> Study:
         names = ", ".join(study.name for study in candidates) or "none"
         raise UsageError(f"name the study: there is not exactly one to choose from ({names})")
     return candidates[0]
+
+
+def has_optuna_study(database: Database, study_id: int) -> bool:
+    """Whether Optuna's study `study_id` is the search or the final stage of one of ours."""
+    with database.transaction() as connection:
+        return connection.scalar(OURS, {"study_id": study_id}) is not None
 
 
 def refuse_unusable(study: Study) -> None:
