@@ -31,7 +31,8 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from trialfleet.search.pruners import PRUNERS, make_pruner
+from benchmarks.stock import make_pruner
+from trialfleet.search.pruners import PRUNERS
 from trialfleet.search.samplers import SAMPLERS, make_sampler
 from trialfleet.search.space import suggest
 from trialfleet.seeds import fresh_seeds, search_seeds

@@ -31,10 +31,10 @@ from benchmarks.schedule import Kind
 from benchmarks.soak_drive import Hit, Verdict
 from benchmarks.soak_fleet import Fleet, bare_environment
 from benchmarks.soak_trialfleet import STUDY
+from benchmarks.stock import make_pruner
 from trialfleet import seeds
 from trialfleet.postgres.url import parse_url
 from trialfleet.search import space
-from trialfleet.search.pruners import make_pruner
 from trialfleet.settings import PREFIX
 from trialfleet.study.file import parse
 from trialfleet.study.spec import Spec

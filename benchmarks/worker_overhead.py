@@ -203,7 +203,7 @@ def add_history(database: Database, spec: Spec, count: int) -> None:
         assert claim is not None
         storage = database.optuna_storage(claim.fence)
         study = database.optuna_study(spec.name, storage=storage, sampler=sampler)
-        trial = database.optuna_trial(study, claim.trial_id)
+        trial = optuna.Trial(study, claim.trial_id)
         space.suggest(trial, spec.agent)
         end = float(rng.uniform(9.0, 500.0))
         for step in steps:

@@ -72,7 +72,7 @@ GRANTS: dict[Role, tuple[str, ...]] = {
         "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA fleet TO {role}",
         "GRANT USAGE ON {sequences} TO {role}",
         "REVOKE INSERT, UPDATE, DELETE ON public.alembic_version, public.version_info,"
-        " fleet.alembic_version, fleet.identity FROM {role}",
+        " fleet.alembic_version, fleet.identity, fleet.counters, fleet.finished FROM {role}",
     ),
     # Writes trials and what belongs to them. It deletes no trial; an attempt that starts over
     # deletes reports and rungs of the one before. To lock the study's row it needs the right to
@@ -88,7 +88,7 @@ GRANTS: dict[Role, tuple[str, ...]] = {
         "GRANT USAGE ON {sequences} TO {role}",
         "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA fleet TO {role}",
         "REVOKE INSERT, UPDATE, DELETE ON fleet.studies, fleet.leaders, fleet.alembic_version,"
-        " fleet.identity FROM {role}",
+        " fleet.identity, fleet.counters, fleet.finished FROM {role}",
         "REVOKE DELETE ON fleet.attempts, fleet.workers FROM {role}",
     ),
     "dashboard": _READ,

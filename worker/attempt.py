@@ -10,21 +10,22 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
-import optuna
 import structlog
 from numpy.typing import NDArray
 from safetensors.numpy import save
 from sqlalchemy.exc import SQLAlchemyError
 
+from trialfleet.artifacts.blobs import Stored
 from trialfleet.errors import FleetError
 from trialfleet.postgres.retry import patiently
 from trialfleet.settings import Settings
 from trialfleet.store.artifacts import owned
 from trialfleet.store.leases import Claim
+from trialfleet.store.optuna.history import Curves
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
-from trialfleet.store.trials.optuna_rows import link_artifact
-from worker.configuration import configure, open_study
+from trialfleet.store.trials.optuna_rows import artifact_link
+from worker.configuration import Opened, open_trial
 from worker.provenance import Provenance
 from worker.reports import Reports
 from worker.resume import Checkpoints
@@ -67,7 +68,9 @@ class Outcome:
 
     state: Literal["COMPLETE", "PRUNED"]
     value: float
-    attributes: dict[str, Any]
+    attributes: dict[str, Any]  # of ours
+    system_attributes: dict[str, Any]  # of Optuna's
+    reports: Reports  # to be sent again if the ending finds that some are missing
 
 
 class TimeLimitError(Exception):
@@ -82,6 +85,7 @@ class Attempt:
         store: The study's artifact store.
         study: Of the claim.
         claim: Ours.
+        history: Of the study's search, for its pruner.
         watch: Looked at every fraction of a second.
         provenance: Of this worker; says where to train.
         settings: Patience, and time between checkpoints.
@@ -94,12 +98,15 @@ class Attempt:
         study: Study,
         claim: Claim,
         *,
+        history: Curves,
         watch: Watch,
         provenance: Provenance,
         settings: Settings,
     ) -> None:
         self._database, self._store = database, store
         self._study, self._claim, self._watch = study, claim, watch
+        self._history = history
+        self._storage = database.optuna_storage(claim.fence)
         self._provenance, self._settings = provenance, settings
         task = study.spec.task
         self._stall = task.stall_seconds or math.inf
@@ -113,17 +120,17 @@ class Attempt:
             TimeLimitError: It has taken longer than `task.max_seconds`.
             LeaseLostError, StopRequested: What the watch says; a stop leaves a checkpoint.
         """
-        trial, job = self._patiently(self._open)
+        opened = self._patiently(self._open)
         with self._training():
-            trainer = algorithm(self._study.spec.task.algorithm).make_trainer(job)
+            trainer = algorithm(self._study.spec.task.algorithm).make_trainer(opened.job)
         try:
-            return self._run(trial, job, trainer)
+            return self._run(opened, trainer)
         finally:
             with self._training():
                 _close(trainer)
 
-    def _run(self, trial: optuna.Trial, job: Job, trainer: Trainer) -> Outcome:
-        started = time.monotonic()
+    def _run(self, opened: Opened, trainer: Trainer) -> Outcome:
+        started, job = time.monotonic(), opened.job
         checkpoints = Checkpoints(
             self._database,
             self._store,
@@ -133,12 +140,8 @@ class Attempt:
             every=self._settings.checkpoint_every,
         )
         step = self._patiently(lambda: checkpoints.restore(trainer))
-        if step == 0 and self._claim.attempt > 1:
-            # It has started over, perhaps only now: Optuna's live trial still holds what earlier
-            # attempts reported, and would ignore the same steps.
-            trial, _ = self._patiently(self._open)
         self._watch.resume(step)
-        reports = Reports(self._database, trial, fence=self._claim.fence)
+        reports = self._reports(opened, step)
         try:
             state, last, scores = self._train(job, trainer, reports, checkpoints)
         except StopRequested:
@@ -156,9 +159,18 @@ class Attempt:
             "attempt": self._claim.attempt,
             "trained_by": checkpoints.trained_by,
         }
+        system = dict(reports.attributes)
         if self._claim.stage == "final":
-            attributes["model"] = self._patiently(lambda: self._store_model(trainer, trial))
-        return Outcome(state=state, value=float(scores.mean()), attributes=attributes)
+            model = self._patiently(lambda: self._store_model(trainer))
+            attributes["model"] = asdict(model)
+            system |= artifact_link(model.artifact, "model.safetensors")
+        return Outcome(
+            state=state,
+            value=float(scores.mean()),
+            attributes=attributes,
+            system_attributes=system,
+            reports=reports,
+        )
 
     def _train(
         self, job: Job, trainer: Trainer, reports: Reports, checkpoints: Checkpoints
@@ -173,7 +185,7 @@ class Attempt:
                 continue
             reports.add(event)
             written = reports.try_to_flush()
-            if written and event.step < job.train_steps and reports.pruned():
+            if written and event.step < job.train_steps and reports.pruned(self._storage):
                 return "PRUNED", event.step, event.metrics["return"]
             checkpoints.take(trainer, event.step)
             if written:
@@ -197,23 +209,32 @@ class Attempt:
         remaining = self._ends + _GRACE - time.monotonic()
         return self._watch.training(min(self._stall, remaining))
 
-    def _open(self) -> tuple[optuna.Trial, Job]:
-        """Optuna's live trial and what to train.
+    def _open(self) -> Opened:
+        return open_trial(
+            self._database,
+            self._study,
+            self._claim,
+            storage=self._storage,
+            device=self._provenance.device,
+        )
 
-        Opened anew for each try: a value that was stored although its reply was lost is then read
-        back, instead of another one being suggested.
-        """
-        storage = self._database.optuna_storage(self._claim.fence)
-        with storage.opening():
-            study = open_study(self._database, self._study, self._claim, storage)
-            trial = self._database.optuna_trial(study, self._claim.trial_id)
-            return trial, configure(self._study, self._claim, trial, self._provenance.device)
+    def _reports(self, opened: Opened, start: int) -> Reports:
+        """Those of an attempt that begins at step `start`."""
+        pruner, spec = self._study.spec.search.pruner, self._study.spec
+        return Reports(
+            self._database,
+            self._claim,
+            judge=pruner.build(spec, self._claim.number) if self._claim.stage == "search" else None,
+            history=self._history,
+            curve={step: value for step, value in opened.curve.items() if step <= start},
+            passed=opened.passed if start else 0,
+        )
 
-    def _store_model(self, trainer: Trainer, trial: optuna.Trial) -> dict[str, Any]:
+    def _store_model(self, trainer: Trainer) -> Stored:
         """Put what was trained, all agents stacked, into the artifact store."""
         arrays = {name: np.ascontiguousarray(array) for name, array in trainer.result().items()}
         # The fence keeps a worker that has lost the trial from touching its successor's model.
-        stored = owned.put(
+        return owned.put(
             self._database,
             self._store,
             self._study,
@@ -222,8 +243,6 @@ class Attempt:
             data=save(arrays),
             claim=self._claim,
         )
-        link_artifact(trial, stored.artifact, "model.safetensors")
-        return asdict(stored)
 
     def _patiently(self, operation: Callable[[], T]) -> T:
         return patiently(operation, patience=self._settings.outage_patience, pause=self._watch.wait)

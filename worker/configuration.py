@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
 
 from trialfleet import seeds
 from trialfleet.search import space
-from trialfleet.search.pruners import make_pruner
 from trialfleet.search.samplers import make_sampler
 from trialfleet.store.leases import Claim
-from trialfleet.store.storage import Database, Storage
+from trialfleet.store.optuna.storage import Storage
+from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from worker.trainers.protocol import Job
 
 
-def open_study(database: Database, study: Study, claim: Claim, storage: Storage) -> optuna.Study:
-    """Optuna's study under the claim's fence, with a sampler and pruner for this trial alone."""
-    if claim.stage == "final":
-        return database.optuna_study(study.final_name, storage=storage)
-    # A pruner made anew for each trial has no brackets yet when the sampler asks for the history,
-    # so the sampler learns from all trials, not only from those of the trial's Hyperband bracket.
-    return database.optuna_study(
-        study.name,
-        storage=storage,
-        sampler=make_sampler(study.spec, claim.number),
-        pruner=make_pruner(study.spec),
-    )
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A claimed trial, ready to be trained."""
+
+    job: Job
+    curve: Mapping[int, float]  # what earlier attempts have reported: mean return by step
+    passed: int  # rungs of its pruner's that they have passed
+
+
+def open_trial(
+    database: Database, study: Study, claim: Claim, *, storage: Storage, device: str
+) -> Opened:
+    """Read the trial, let the study's sampler suggest what it lacks, and store that.
+
+    May be repeated: parameters that were stored although the reply was lost are read back, instead
+    of others being suggested.
+    """
+    name = study.final_name if claim.stage == "final" else study.name
+    with storage.opening(claim.trial_id):
+        # The sampler is this trial's alone; it learns from all trials, those of other Hyperband
+        # brackets too.
+        sampler = make_sampler(study.spec, claim.number) if claim.stage == "search" else None
+        optuna_study = database.optuna_study(name, storage=storage, sampler=sampler)
+        trial = optuna.Trial(optuna_study, claim.trial_id)
+        job = configure(study, claim, trial, device)
+        known = trial._cached_frozen_trial
+        return Opened(
+            job=job,
+            curve=known.intermediate_values,
+            passed=sum(key.startswith("completed_rung_") for key in known.system_attrs),
+        )
 
 
 def configure(study: Study, claim: Claim, trial: optuna.Trial, device: str) -> Job:

@@ -13,7 +13,7 @@ import structlog
 
 from trialfleet.errors import LeaseLostError
 from trialfleet.postgres.outages import is_down, is_outage
-from trialfleet.store import leases, workers
+from trialfleet.store import workers
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database
 
@@ -142,18 +142,18 @@ class Heartbeat(threading.Thread):
         """Extend the lease, if there is one, and say that we are alive."""
         held, started = self._held, time.monotonic()
         claim = held.claim if held else None
+        pulse = workers.beat(
+            self._database,
+            self._identity,
+            fence=claim.fence if claim else None,
+            trial_number=claim.number if claim else None,
+            step=self._step if claim else None,
+            steps_per_second=self._pace() if claim else None,
+        )
         if held is not None:
-            held.lost = not leases.extend(self._database, held.claim.fence)
+            held.lost = not pulse.extended
             held.deadline = started + self._lease_seconds
-        with self._database.transaction() as connection:
-            workers.say_alive(
-                connection,
-                self._identity,
-                trial_number=claim.number if claim else None,
-                step=self._step if claim else None,
-                steps_per_second=self._pace() if claim else None,
-            )
-        self.crowded = self._database.nearly_full()
+        self.crowded = pulse.crowded
         if self.crowded:
             self._database.close_idle()
 

@@ -29,11 +29,13 @@ from trialfleet.postgres.waiting import REPLY_TIMEOUT, set_reply_timeout
 from trialfleet.settings import Settings
 from trialfleet.store import leases, studies
 from trialfleet.store.leases import Claim
+from trialfleet.store.optuna.history import Curves
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from worker.attempt import Attempt
 from worker.heartbeat import Heartbeat
 from worker.provenance import Provenance, find_device, hardware, versions
+from worker.reports import Reports
 from worker.stop import Stop, StopRequested
 
 T = TypeVar("T")
@@ -90,6 +92,7 @@ class Worker:
         self._settings = settings
         self._stop = stop
         self._store = open_store(study.artifacts, database)
+        self._history = Curves(database, study.search_id)
         # A stall must not outlast the lease, and it is met twice: by the connection at hand, then
         # by the one that is to replace it.
         set_reply_timeout(min(REPLY_TIMEOUT, settings.lease_seconds / 4))
@@ -132,9 +135,6 @@ class Worker:
         try:
             while True:
                 self._stop.check()
-                # Before every claim: a lost trial must not wait for a coordinator that is lost too.
-                for lost in self._patiently(lambda: leases.reap(self._database, self._study.name)):
-                    log.warning("took back a lost trial", trial=lost.number, worker=lost.worker)
                 asked = time.monotonic()
                 claim = self._claim()
                 if claim is not None:
@@ -184,6 +184,7 @@ class Worker:
                     self._store,
                     self._study,
                     claim,
+                    history=self._history,
                     watch=watch,
                     provenance=self._provenance,
                     settings=self._settings,
@@ -201,7 +202,14 @@ class Worker:
                 bound.warning("trial failed", reason=reason)
                 self._finish(claim, "FAIL", None, {"reason": reason})
             else:
-                self._finish(claim, outcome.state, outcome.value, outcome.attributes)
+                self._finish(
+                    claim,
+                    outcome.state,
+                    outcome.value,
+                    outcome.attributes,
+                    system_attributes=outcome.system_attributes,
+                    reports=outcome.reports,
+                )
                 bound.info("finished", state=outcome.state, value=round(outcome.value, 2))
         except LeaseLostError:
             # Losing a race is normal: whoever has the trial now will finish it.
@@ -217,18 +225,29 @@ class Worker:
             self._heartbeat.drop()
 
     def _finish(
-        self, claim: Claim, state: Any, value: float | None, attributes: dict[str, Any]
+        self,
+        claim: Claim,
+        state: Any,
+        value: float | None,
+        attributes: dict[str, Any],
+        *,
+        system_attributes: dict[str, Any] | None = None,
+        reports: Reports | None = None,
     ) -> None:
         provenance = {**asdict(self._provenance), "digest": self._study.digest}
-        self._patiently(
+        while not self._patiently(
             lambda: leases.finish(
                 self._database,
                 claim,
                 state=state,
                 value=value,
                 attributes={**attributes, **provenance},
+                system_attributes=system_attributes,
+                sent=reports.sent if reports is not None else 0,
             )
-        )
+        ):
+            assert reports is not None, "a trial without reports misses none"
+            self._patiently(reports.send_again)
 
     def _give_up(self, claim: Claim) -> None:
         """FAIL a trial whose trainer does not return, and end this process.

@@ -12,10 +12,11 @@ from sqlalchemy import URL, Row, text
 from coordinator.create import create_or_join
 from coordinator.watch import watch
 from tests.faults.environments import ENV
-from tests.faults.processes import ROOT, Process, eventually
+from tests.faults.processes import PATIENCE, ROOT, Process, eventually
 from tests.support.invariants import check_invariants
 from tests.support.server import plain
 from tests.support.studies import expire, trivial_spec, trivial_study
+from trialfleet.postgres.retry import patiently
 from trialfleet.settings import PREFIX, Settings
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
@@ -119,13 +120,21 @@ class Fleet:
 
     def rows(self, statement: str, **values: Any) -> list[Row[Any]]:
         """The rows of a query."""
-        with self.database.transaction() as connection:
-            return list(connection.execute(text(statement), values).all())
+
+        def ask() -> list[Row[Any]]:
+            with self.database.transaction() as connection:
+                return list(connection.execute(text(statement), values).all())
+
+        return patiently(ask, patience=PATIENCE)  # the server may have been restarted
 
     def execute(self, statement: str, **values: Any) -> None:
         """Run a statement that returns nothing."""
-        with self.database.transaction() as connection:
-            connection.execute(text(statement), values)
+
+        def run() -> None:
+            with self.database.transaction() as connection:
+                connection.execute(text(statement), values)
+
+        patiently(run, patience=PATIENCE)
 
     def grant(self, role: str, *, password: str | None = None) -> str:
         """A role of this name that may do what a worker does, and nothing more."""

@@ -18,11 +18,11 @@ _BUFFER = 1 << 16
 _TICK = 0.02  # seconds between two looks at what the test wants
 # PostgreSQL's frontend messages: a startup packet has no type byte and says what it is by a code.
 _SSL_REQUEST, _GSS_REQUEST = 80877103, 80877104
-_COMMIT = b"COMMIT\0"
+_BEGIN, _COMMIT, _ROLLBACK = b"BEGIN", b"COMMIT\0", b"ROLLBACK\0"
 
 
 class Trap:
-    """Waits for one statement, or for the COMMIT of the transaction that it is in."""
+    """Waits for one statement, or for the COMMIT of the transaction that it is in, if in any."""
 
     def __init__(self, statement: str, action: Action, *, commit: bool) -> None:
         self.statement, self.action, self.commit = statement.encode(), action, commit
@@ -104,22 +104,31 @@ class Proxy:
             statement: A part of it.
             action: `hold` it back until `Trap.go` is set, `reset` the connection instead of passing
                 it on, or pass it on, `lose` the server's `reply` and then reset.
-            commit: Do it to the COMMIT of the transaction that the statement is in.
+            commit: Do it to the COMMIT of the transaction that the statement is in; a statement
+                that is a transaction of its own has none.
         """
         trap = Trap(statement, action, commit=commit)
         with self._lock:
             self._traps.append(trap)
         return trap
 
-    def take(self, message: bytes, armed: Trap | None) -> tuple[Trap | None, Trap | None]:
-        """The trap that this message springs, and the one that its COMMIT will."""
+    def take(
+        self, message: bytes, armed: Trap | None, *, alone: bool
+    ) -> tuple[Trap | None, Trap | None]:
+        """The trap that this message springs, and the one that its COMMIT will.
+
+        Args:
+            message: Of the client.
+            armed: The one that a COMMIT springs.
+            alone: There is no transaction, so a statement is one of its own.
+        """
         if armed is not None:
             return (armed, None) if message.endswith(_COMMIT) else (None, armed)
         with self._lock:
             for trap in self._traps:
                 if trap.statement in message:
                     self._traps.remove(trap)
-                    return (None, trap) if trap.commit else (trap, None)
+                    return (None, trap) if trap.commit and not alone else (trap, None)
         return None, None
 
     def _serve(self, listener: socket.socket) -> None:
@@ -143,6 +152,7 @@ class _Link:
         self.thread = threading.Thread(target=self._run, daemon=True)
         self._from_client = b""
         self._started = False  # past the startup packet
+        self._alone = True  # outside of a transaction
         self._armed: Trap | None = None
         self._swallowing: Trap | None = None
         self._swallowed = b""
@@ -192,7 +202,11 @@ class _Link:
             if not self._started:
                 self._start(message, server)
                 continue
-            sprung, self._armed = self._proxy.take(message, self._armed)
+            if message[5:].startswith(_BEGIN):
+                self._alone = False
+            elif message.endswith((_COMMIT, _ROLLBACK)):
+                self._alone = True
+            sprung, self._armed = self._proxy.take(message, self._armed, alone=self._alone)
             if sprung is not None and not self._spring(sprung):
                 return
             server.sendall(message)

@@ -145,9 +145,9 @@ def test_10_two_that_both_believe_to_lead_enqueue_once(
 
 # A statement of each thing that a coordinator writes, in the order of a study's life.
 STEPS = {
-    "creating Optuna's study": "INSERT INTO studies (study_name) VALUES ('trivial')",
+    "creating Optuna's study": "studies (study_name) VALUES ('trivial')",
     "creating ours": "INSERT INTO fleet.studies",
-    "creating Optuna's final study": "INSERT INTO studies (study_name) VALUES ('trivial.final')",
+    "creating Optuna's final study": "studies (study_name) VALUES ('trivial.final')",
     "enqueueing the final stage": ENQUEUE,
     "storing the best agent": "INSERT INTO fleet.blobs",
     "concluding": "SET stage = 'done'",

@@ -17,12 +17,11 @@ from tests.faults.proxy import Proxy
 from tests.faults.servers import OwnServer
 from trialfleet.store import leases
 
-CLAIM = "INSERT INTO fleet.attempts"
-EXTEND = "UPDATE fleet.attempts SET expires_at"
-REPORT = "INSERT INTO trial_intermediate_values"
-CURVE = "INSERT INTO fleet.metrics"
+CLAIM = "fleet.claim("
+EXTEND = "fleet.beat("
+REPORT = "fleet.report("
 POINT = "INSERT INTO fleet.checkpoints"
-FINISH = "SET state = 'COMPLETE'"
+FINISH = "fleet.finish("
 
 
 @pytest.fixture
@@ -139,7 +138,7 @@ def test_04_away_in_the_middle_of_a_command(fleet: Fleet, proxy: Proxy, proxy_ur
     assert len(status.output.splitlines()) == 1
 
 
-@pytest.mark.parametrize("statement", [CLAIM, REPORT, CURVE, POINT, FINISH])
+@pytest.mark.parametrize("statement", [CLAIM, REPORT, POINT, FINISH])
 def test_05_the_reply_to_commit_is_lost(
     fleet: Fleet, proxy: Proxy, proxy_url: URL, statement: str
 ) -> None:

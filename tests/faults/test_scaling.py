@@ -9,7 +9,7 @@ import pytest
 from tests.faults.fleet import SEGMENT, Fleet
 from tests.faults.processes import Process, eventually
 
-CLAIM = "INSERT INTO fleet.attempts"
+CLAIM = "fleet.claim("
 
 
 def _scale(fleet: Fleet, many: int, more: int) -> None:

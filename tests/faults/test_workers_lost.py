@@ -14,10 +14,10 @@ from tests.faults.proxy import Proxy
 from tests.support.studies import take, train_by_hand
 from trialfleet.store import leases
 
-CLAIM = "INSERT INTO fleet.attempts"
-EXTEND = "UPDATE fleet.attempts SET expires_at"
-FINISH = "SET state = 'COMPLETE'"
-REPORT = "INSERT INTO trial_intermediate_values"
+CLAIM = "fleet.claim("
+EXTEND = "fleet.beat(1,"  # under the first fence
+FINISH = "fleet.finish("
+REPORT = "fleet.report("
 
 
 def test_01_kill_9_mid_segment(fleet: Fleet) -> None:

@@ -13,10 +13,10 @@ from tests.faults.processes import PATIENCE, Process, eventually
 from tests.faults.proxy import Proxy, Trap
 from trialfleet.store import leases
 
-CLAIM = "INSERT INTO fleet.attempts"
-EXTEND = "UPDATE fleet.attempts SET expires_at"
-FINISH = "SET state = 'COMPLETE'"
-REPORT = "INSERT INTO trial_intermediate_values"
+CLAIM = "fleet.claim("
+EXTEND = "fleet.beat("
+FINISH = "fleet.finish("
+REPORT = "fleet.report("
 
 
 def test_02_sigterm_gives_the_trial_back_with_a_checkpoint(fleet: Fleet) -> None:
@@ -151,7 +151,7 @@ def _held(fleet: Fleet, proxy: Proxy, url: URL, statement: str) -> tuple[Trap, P
     return trap, zombie
 
 
-@pytest.mark.parametrize("statement", [REPORT, "INSERT INTO fleet.metrics", FINISH])
+@pytest.mark.parametrize("statement", [REPORT, FINISH])
 def test_03_a_zombies_write_on_its_way_is_refused(
     fleet: Fleet, proxy: Proxy, proxy_url: URL, statement: str
 ) -> None:

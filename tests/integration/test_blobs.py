@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.artifacts import download_artifact, upload_artifact
 from optuna.artifacts._protocol import ArtifactStore
@@ -231,9 +232,7 @@ def test_optunas_own_artifacts_work_with_it(
     storage = database.optuna_storage(claim.fence)
     source, target = tmp_path / "agent.bin", tmp_path / "again.bin"
     source.write_bytes(os.urandom(CHUNK + 1))
-    trial = database.optuna_trial(
-        database.optuna_study(study.name, storage=storage), claim.trial_id
-    )
+    trial = optuna.Trial(database.optuna_study(study.name, storage=storage), claim.trial_id)
     artifact = upload_artifact(artifact_store=store, file_path=str(source), study_or_trial=trial)
     download_artifact(artifact_store=store, artifact_id=artifact, file_path=str(target))
     assert target.read_bytes() == source.read_bytes()

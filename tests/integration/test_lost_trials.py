@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import optuna
 import pytest
 from sqlalchemy import text
@@ -17,6 +18,7 @@ from tests.support.studies import (
     expire,
     finish,
     outcomes,
+    send,
     states,
     take,
     take_all,
@@ -25,12 +27,13 @@ from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import LeaseLostError
 from trialfleet.postgres.outages import lease_was_lost
 from trialfleet.search import space
-from trialfleet.search.pruners import make_pruner
 from trialfleet.store import leases, metrics
 from trialfleet.store.artifacts import checkpoints
 from trialfleet.store.leases import Claim, Lost
-from trialfleet.store.metrics import Metric
+from trialfleet.store.optuna.history import Curves
 from trialfleet.store.storage import Database
+from worker.reports import Reports
+from worker.trainers.protocol import Evaluation
 
 Open = Callable[[], Database]
 Ending = Literal["COMPLETE", "PRUNED", "FAIL"]
@@ -139,9 +142,7 @@ def test_a_reclaimed_trial_keeps_its_parameters_and_starts_clean(database: Datab
     study = create(database, train_steps=32)
     claim = take(database)
     storage = database.optuna_storage(claim.fence)
-    trial = database.optuna_trial(
-        database.optuna_study(study.name, storage=storage), claim.trial_id
-    )
+    trial = optuna.Trial(database.optuna_study(study.name, storage=storage), claim.trial_id)
     params = space.suggest(trial, study.spec.agent)
     trial.report(5.0, 16)
     storage.set_trial_system_attr(claim.trial_id, "completed_rung_0", 5.0)
@@ -162,9 +163,7 @@ def test_a_reclaimed_trial_keeps_its_parameters_and_starts_clean(database: Datab
     with database.transaction() as connection:
         assert connection.scalar(text("SELECT count(*) FROM fleet.metrics")) == 0
     storage = database.optuna_storage(again.fence)
-    resumed = database.optuna_trial(
-        database.optuna_study(study.name, storage=storage), again.trial_id
-    )
+    resumed = optuna.Trial(database.optuna_study(study.name, storage=storage), again.trial_id)
     assert space.suggest(resumed, study.spec.agent) == params
 
 
@@ -172,14 +171,8 @@ def test_a_reclaimed_trial_keeps_what_it_reported_up_to_its_checkpoint(database:
     study = create(database, train_steps=48)
     claim = take(database)
     storage = database.optuna_storage(claim.fence)
-    trial = database.optuna_trial(
-        database.optuna_study(study.name, storage=storage), claim.trial_id
-    )
     for step in (16, 32, 48):
-        trial.report(float(step), step)
-        with database.transaction(claim.fence) as connection:
-            point = Metric(step=step, name="return", values=[1.0, 2.0])
-            metrics.write(connection, claim.trial_id, [point])
+        send(database, claim, step, [1.0, 2.0])
     storage.set_trial_system_attr(claim.trial_id, "completed_rung_0", 5.0)
     with database.transaction(claim.fence) as connection:
         connection.execute(
@@ -210,41 +203,51 @@ def test_a_reclaimed_trial_keeps_what_it_reported_up_to_its_checkpoint(database:
         assert connection.scalar(text("SELECT count(*) FROM fleet.checkpoints")) == 0
 
 
-def test_a_trial_lost_while_it_was_pruned_is_judged_again(database: Database) -> None:
-    """Successive halving stores the rung, then says "prune"; its worker dies before the finish."""
+def test_a_trial_lost_between_two_checkpoints_is_judged_again(database: Database) -> None:
+    """It passed a rung, or was to be pruned there; then its worker died."""
     study = create(
         database,
         train_steps=64,
+        max_attempts=9,
         pruner='{ name = "successive_halving", min_resource = 16, reduction_factor = 2 }',
     )
     store = open_store(study.artifacts, database)
+    history = Curves(database, study.search_id)
 
-    def opened(claim: Claim) -> optuna.Trial:
-        storage = database.optuna_storage(claim.fence)
-        pruner = make_pruner(study.spec)
-        own = database.optuna_study(study.name, storage=storage, pruner=pruner)
-        return database.optuna_trial(own, claim.trial_id)
+    def reports(claim: Claim, curve: dict[int, float] | None = None, passed: int = 0) -> Reports:
+        judge = study.spec.search.pruner.build(study.spec, claim.number)
+        return Reports(
+            database, claim, judge=judge, history=history, curve=curve or {}, passed=passed
+        )
 
-    def reported(trial: optuna.Trial, value: float, step: int) -> bool:
-        trial.report(value, step)
-        return bool(trial.should_prune())
+    def pruned(own: Reports, claim: Claim, value: float, step: int) -> bool:
+        own.add(Evaluation(step=step, metrics={"return": np.array([value, value])}))
+        own.flush()
+        return own.pruned(database.optuna_storage(claim.fence))
+
+    def rungs() -> set[str]:
+        frozen = database.optuna_study(study.name).get_trials()[2]
+        return {key for key in frozen.system_attrs if "rung" in key}
 
     for _ in range(2):
         claim = take(database)
-        good = opened(claim)
-        assert not any(reported(good, 100.0, step) for step in (16, 32, 48))
+        own = reports(claim)
+        assert not any(pruned(own, claim, 100.0, step) for step in (16, 32, 48))
         finish(database, claim)
     claim = take(database)
-    bad = opened(claim)
-    # It does well, completes a rung, is stored; then it falls behind, and is lost.
-    assert not reported(bad, 200.0, 16)
+    own = reports(claim)
+    assert not pruned(own, claim, 200.0, 16)
     checkpoints.save(database, store, study, claim, step=16, data=b"state")
-    assert reported(bad, 1.0, 32)
-    expire(database)
-    leases.reap(database, "trivial")
-    again = take(database)
-    assert again.trial_id == claim.trial_id
-    resumed = opened(again)
-    frozen = database.optuna_study(study.name).get_trials()[2]
-    assert {key for key in frozen.system_attrs if "rung" in key} == {"completed_rung_0"}
-    assert reported(resumed, 1.0, 32), "the rung of the attempt that was lost judges it no more"
+    # On from its checkpoint each time: lost once it has passed the next rung, then once it is to be
+    # pruned there; at last it is pruned.
+    for value, rung_stored in ((300.0, True), (1.0, False), (1.0, False)):
+        assert pruned(own, claim, value, 32) == (value == 1.0)
+        assert rungs() == {"completed_rung_0", *(["completed_rung_1"] if rung_stored else [])}
+        expire(database)
+        leases.reap(database, "trivial")
+        claim = take(database)
+        assert rungs() == {"completed_rung_0"}
+        own = reports(claim, {16: 200.0}, passed=1)
+    assert pruned(own, claim, 1.0, 32)
+    finish(database, claim, state="PRUNED", system_attributes=own.attributes, sent=own.sent)
+    assert rungs() == {"completed_rung_0", "completed_rung_1"}

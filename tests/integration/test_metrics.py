@@ -6,7 +6,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from sqlalchemy import URL, create_engine, event, text
+from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -16,6 +16,7 @@ from trialfleet.postgres.outages import lease_was_lost
 from trialfleet.store import metrics
 from trialfleet.store.metrics import Metric
 from trialfleet.store.storage import Database
+from trialfleet.store.trials import reports
 
 NAN = float("nan")
 # The last bits count: replay compares them.
@@ -32,8 +33,9 @@ def test_what_is_written_is_read_by_name_to_the_bit(database: Database) -> None:
         Metric(step=16, name="a name, with 'quotes' and {braces}", values=[1.0]),
     ]
     for _ in range(2):  # as after a lost reply
-        with database.transaction(claim.fence) as connection:
-            metrics.write(connection, claim.trial_id, rows)
+        returns = [(16, 1.0), (32, 2.0)]
+        receipt = reports.send(database, claim, sent=0, returns=returns, metrics=rows)
+        assert receipt == reports.Receipt(stored=32, finished=0)
         curves = metrics.read(database, study.search_id, "return")
         assert curves == {0: [(16, RETURNS), (32, [1.5, float("inf"), -2e300])]}
     [(step, values)] = metrics.read(database, study.search_id, "episode_return")[0]
@@ -41,31 +43,17 @@ def test_what_is_written_is_read_by_name_to_the_bit(database: Database) -> None:
     assert np.array_equal(values, [NAN, 7.0, 0.1], equal_nan=True)
     assert metrics.read(database, study.search_id, rows[3].name) == {0: [(16, [1.0])]}
     assert metrics.read(database, study.search_id, "unheard of") == {}
+    trial = database.optuna_study(study.name).get_trials()[0]
+    assert trial.intermediate_values == {16: 1.0, 32: 2.0}
 
 
 def test_a_later_value_replaces_the_one_before(database: Database) -> None:
     study = create(database)
     claim = take(database)
     for value in (1.0, 2.0):
-        with database.transaction(claim.fence) as connection:
-            row = Metric(step=16, name="loss", values=[value])
-            metrics.write(connection, claim.trial_id, [row])
+        row = Metric(step=16, name="loss", values=[value])
+        reports.send(database, claim, sent=0, returns=[(16, value)], metrics=[row])
     assert metrics.read(database, study.search_id, "loss") == {0: [(16, [2.0])]}
-
-
-def test_all_rows_take_one_statement(database: Database) -> None:
-    create(database)
-    claim = take(database)
-    statements: list[str] = []
-    rows = [
-        Metric(step=step, name=name, values=[1.0]) for step in range(50) for name in ("a", "b", "c")
-    ]
-    with database.transaction(claim.fence) as connection:
-        event.listen(
-            connection, "before_cursor_execute", lambda *args: statements.append(str(args[2]))
-        )
-        metrics.write(connection, claim.trial_id, rows)
-    assert len(statements) == 1
 
 
 def test_the_curves_of_before_are_metrics_now_and_guarded(database_url: URL) -> None:

@@ -7,16 +7,16 @@ from collections.abc import Callable
 import optuna
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from tests.support.studies import create, take
 from trialfleet.postgres.outages import lease_was_lost
 from trialfleet.search import space
-from trialfleet.store import leases, metrics
+from trialfleet.store import leases
 from trialfleet.store.leases import Claim
-from trialfleet.store.metrics import Metric
-from trialfleet.store.storage import Database, Storage
+from trialfleet.store.optuna.storage import Storage
+from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
-from trialfleet.store.trials.optuna_rows import note_report, report
 
 
 def opened(database: Database, study: Study, claim: Claim) -> optuna.Trial:
@@ -24,7 +24,7 @@ def opened(database: Database, study: Study, claim: Claim) -> optuna.Trial:
 
 
 def opened_in(storage: Storage, database: Database, study: Study, claim: Claim) -> optuna.Trial:
-    return database.optuna_trial(database.optuna_study(study.name, storage=storage), claim.trial_id)
+    return optuna.Trial(database.optuna_study(study.name, storage=storage), claim.trial_id)
 
 
 def stored(database: Database, claim: Claim) -> int:
@@ -41,14 +41,14 @@ def test_what_is_suggested_is_stored_together_and_read_back(
     study = create(database)
     claim = take(database)
     storage = database.optuna_storage(claim.fence)
-    with storage.opening():
+    with storage.opening(claim.trial_id):
         trial = opened_in(storage, database, study, claim)
         suggested = space.suggest(trial, study.spec.agent)
         assert stored(other, claim) == 0
     assert stored(other, claim) == 2
     assert trial.params == opened(other, study, claim).params
     again = opened_in(storage, database, study, claim)
-    with storage.opening():
+    with storage.opening(claim.trial_id):
         assert space.suggest(again, study.spec.agent) == suggested
 
 
@@ -58,7 +58,7 @@ def test_an_opening_that_fails_stores_nothing_and_the_next_one_is_whole(database
 
     def interrupted() -> None:
         storage = database.optuna_storage(claim.fence)
-        with storage.opening():
+        with storage.opening(claim.trial_id):
             space.suggest(opened_in(storage, database, study, claim), study.spec.agent)
             raise ConnectionResetError
 
@@ -78,36 +78,11 @@ def test_a_trial_lost_while_it_was_opened_gets_no_parameters(
 
     def lost_on_the_way() -> None:
         storage = database.optuna_storage(claim.fence)
-        with storage.opening():
+        with storage.opening(claim.trial_id):
             space.suggest(opened_in(storage, database, study, claim), study.spec.agent)
             leases.release(other, claim)
 
-    with pytest.raises(optuna.exceptions.StorageInternalError) as refusal:
+    with pytest.raises(DBAPIError) as refusal:
         lost_on_the_way()
     assert lease_was_lost(refusal.value)
     assert stored(other, claim) == 0
-
-
-def test_a_report_and_its_metrics_are_written_both_or_not_at_all(database: Database) -> None:
-    study = create(database, train_steps=32)
-    claim = take(database)
-    trial = opened(database, study, claim)
-
-    def point(step: int) -> Metric:
-        return Metric(step=step, name="return", values=[6.0, 8.0])
-
-    def write(step: int, *, fail: bool) -> None:
-        with database.transaction(claim.fence) as connection:
-            report(connection, database, trial, 7.0, step)
-            metrics.write(connection, claim.trial_id, [point(step)])
-            if fail:
-                raise ConnectionResetError
-
-    write(16, fail=False)
-    write(16, fail=False)  # its reply was lost, say
-    note_report(trial, 7.0, 16)
-    with pytest.raises(ConnectionResetError):
-        write(32, fail=True)
-    frozen = database.optuna_study(study.name).trials[0]
-    assert frozen.intermediate_values == {16: 7.0}
-    assert metrics.read(database, study.search_id, "return") == {0: [(16, [6.0, 8.0])]}

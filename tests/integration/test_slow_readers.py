@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import optuna
 import pytest
+from optuna.trial import FrozenTrial
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 import trialfleet.postgres.database
 from tests.support.studies import create, take, train_by_hand
 from trialfleet.postgres.waiting import wait_until
+from trialfleet.store.optuna import history
+from trialfleet.store.optuna.rows import frozen
 from trialfleet.store.storage import Database
 
 Open = Callable[[], Database]
 LIMIT = text("SELECT current_setting('idle_in_transaction_session_timeout')")
+OPEN = text("""
+    SELECT count(*) FROM pg_stat_activity
+    WHERE state LIKE 'idle in transaction%' AND datname = current_database()
+""")
 SILENT = text("""
     SELECT now() - state_change > interval '0.3 s' FROM pg_stat_activity WHERE pid = :pid
 """)
@@ -38,25 +44,23 @@ def short_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trialfleet.postgres.database, "_LONGEST_SILENCE", 0.1)
 
 
-@pytest.mark.usefixtures("short_limit")
-def test_a_slow_reading_of_the_history_is_not_ended(
+def test_no_transaction_is_open_while_the_history_is_made_into_objects(
     open_database: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """That takes as long as the history is, and a limit on silence would end it."""
     database, observer = open_database(), open_database()
     study = create(database)
     train_by_hand(database, study, take(database), scores=[1.0, 2.0])
-    storage = database.optuna_storage()
-    build = optuna.storages.RDBStorage._build_frozen_trial_from_trial_model
-    slow: list[int] = []
+    seen: list[int] = []
 
-    def slowly(backend: Any, model: Any) -> Any:
-        slow.append(model.trial_id)
-        is_silent(observer, backend.scoped_session().connection())
-        return build(backend, model)
+    def watched(row: Any) -> FrozenTrial:
+        with observer.transaction() as looking:
+            seen.append(int(looking.scalar(OPEN) or 0))
+        return frozen(row)
 
-    monkeypatch.setattr(optuna.storages.RDBStorage, "_build_frozen_trial_from_trial_model", slowly)
-    [trial] = storage.get_all_trials(study.search_id)
-    assert slow
+    monkeypatch.setattr(history, "frozen", watched)
+    [trial] = database.optuna_storage().get_all_trials(study.search_id)
+    assert seen == [0]
     assert trial.value == 1.5
 
 

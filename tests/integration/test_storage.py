@@ -153,6 +153,8 @@ def test_the_tables_are_those_the_migrations_make(database_url: URL) -> None:
         "attempts.trial_id -> trials.trial_id",
         "metrics.trial_id -> trials.trial_id",
         "checkpoints.trial_id -> trials.trial_id",
+        "counters.study_id -> studies.study_id",
+        "finished.trial_id -> trials.trial_id",
         "leaders.study -> fleet.studies.name",
     }
     assert [d for d in differences if d[0] != "remove_fk"] == []

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import numpy as np
+import optuna
 from safetensors.numpy import save
 from sqlalchemy import text
 
@@ -16,12 +17,13 @@ from coordinator.create import create_or_join
 from trialfleet.artifacts.stores import open_store
 from trialfleet.search import space
 from trialfleet.seeds import search_seeds
-from trialfleet.store import leases, metrics
+from trialfleet.store import leases
 from trialfleet.store.artifacts import owned
 from trialfleet.store.leases import Claim
 from trialfleet.store.metrics import Metric
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from trialfleet.store.trials import reports
 from trialfleet.study.file import parse
 from trialfleet.study.spec import Spec
 
@@ -120,15 +122,18 @@ def finish(
     value: float = 1.0,
     state: Literal["COMPLETE", "PRUNED", "FAIL"] = "COMPLETE",
     attributes: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> None:
     """End a trial; nothing else is written to it."""
-    leases.finish(
+    finished = leases.finish(
         database,
         claim,
         state=state,
         value=None if state == "FAIL" else value,
         attributes=attributes or ({"reason": "by hand"} if state == "FAIL" else {}),
+        **more,
     )
+    assert finished
 
 
 def train_by_hand(
@@ -154,7 +159,7 @@ def train_by_hand(
     name = study.name if claim.stage == "search" else study.final_name
     storage = database.optuna_storage(claim.fence)
     optuna_study = database.optuna_study(name, storage=storage)
-    trial = database.optuna_trial(optuna_study, claim.trial_id)
+    trial = optuna.Trial(optuna_study, claim.trial_id)
     if claim.stage == "search":
         if params:
             distributions = space.distributions(study.spec.agent)
@@ -174,10 +179,7 @@ def train_by_hand(
     if task.segments > 1:
         points[task.eval_every] = [early] * len(seeds)
     for step in sorted(points):
-        trial.report(float(np.mean(points[step])), step)
-        with database.transaction(claim.fence) as connection:
-            point = Metric(step=step, name="return", values=points[step])
-            metrics.write(connection, claim.trial_id, [point])
+        send(database, claim, step, points[step])
     attributes: dict[str, Any] = {
         "scores": list(scores),
         "seeds": seeds,
@@ -187,6 +189,13 @@ def train_by_hand(
     if claim.stage == "final":
         attributes["model"] = store_model(database, study, claim, len(seeds))
     finish(database, claim, value=float(np.mean(scores)), attributes=attributes)
+
+
+def send(database: Database, claim: Claim, step: int, returns: Sequence[float]) -> None:
+    """Report an evaluation: the mean return of each agent `[S]`."""
+    point = Metric(step=step, name="return", values=returns)
+    mean = float(np.mean(returns))
+    reports.send(database, claim, sent=0, returns=[(step, mean)], metrics=[point])
 
 
 def model_arrays(number: int, agents: int) -> dict[str, np.ndarray[Any, Any]]:

@@ -12,8 +12,9 @@ from unittest.mock import MagicMock, Mock
 import pytest
 
 from tests.unit.interruptions import after_each_line
-from trialfleet.store import leases
+from trialfleet.store import workers
 from trialfleet.store.leases import Claim
+from trialfleet.store.workers import Pulse
 from worker.heartbeat import Heartbeat
 from worker.stop import Stop, StopRequested
 
@@ -47,9 +48,12 @@ def test_a_beat_that_comes_late_says_nothing_of_the_next_trial(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The next trial is held at each line of a beat which finds that the one before was lost."""
-    monkeypatch.setattr(leases, "extend", lambda _database, fence: fence != 1)
+
+    def beat(_database: Any, _identity: Any, *, fence: int, **_: Any) -> Pulse:
+        return Pulse(extended=fence != 1, crowded=False)
+
+    monkeypatch.setattr(workers, "beat", beat)
     database = MagicMock()
-    database.nearly_full.return_value = False
     identity: dict[str, Any] = {"worker": "w", "study": "s", "host": "h", "pid": 1, "version": "v"}
     heartbeat = Heartbeat(database, identity=identity, lease_seconds=60.0, on_stall=Mock())
     now = time.monotonic()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import optuna
@@ -10,7 +12,8 @@ import pytest
 from tests.support.studyfiles import in_table, refusal
 from trialfleet.checking.mistakes import FieldError
 from trialfleet.checking.rules import Real, Whole
-from trialfleet.search.pruners import PRUNERS, Pruner, make_pruner
+from trialfleet.search.judges import History, Judge, Never, Verdict
+from trialfleet.search.pruners import PRUNERS, Pruner
 from trialfleet.search.samplers import SAMPLERS, Sampler, make_sampler
 from trialfleet.study.file import parse
 from trialfleet.study.spec import Spec
@@ -30,6 +33,16 @@ class BruteForce(Sampler):
         return optuna.samplers.BruteForceSampler(seed=seed)
 
 
+@dataclass(frozen=True)
+class Below(Never):
+    """What a threshold decides."""
+
+    lower: float
+
+    def judge(self, curve: Mapping[int, float], passed: int, history: History) -> Verdict:
+        return Verdict(prune=curve[max(curve)] < self.lower)
+
+
 class Threshold(Pruner):
     """Below a score, a trial ends."""
 
@@ -40,8 +53,8 @@ class Threshold(Pruner):
         if spec.task.segments == 1:
             raise FieldError("there is nothing to prune")
 
-    def build(self, spec: Spec) -> optuna.pruners.BasePruner:
-        return optuna.pruners.ThresholdPruner(lower=self.lower)
+    def build(self, spec: Spec, trial_number: int) -> Judge:
+        return Below(self.lower)
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +77,7 @@ def test_a_new_pruner_is_chosen_checked_and_built() -> None:
     spec = parse(in_table("search", "pruner = { name = 'threshold', lower = 20 }"), source="x")
     assert spec.search.pruner == Threshold(lower=20.0)
     assert Spec.from_json(spec.to_json()) == spec
-    assert isinstance(make_pruner(spec), optuna.pruners.ThresholdPruner)
+    assert spec.search.pruner.build(spec, 0) == Below(20.0)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from optuna.pruners import (
 )
 from optuna.trial import TrialState
 
-from trialfleet.search.pruners import PRUNERS, make_pruner
+from benchmarks.stock import make_pruner
+from trialfleet.search.pruners import PRUNERS
 from trialfleet.search.samplers import SAMPLERS, make_sampler
 from trialfleet.search.space import decode, distributions, suggest
 from trialfleet.study.file import parse

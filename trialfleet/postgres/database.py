@@ -10,11 +10,14 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+import psycopg2
+from sqlalchemy import URL, Connection, Engine, Row, TextClause, create_engine, event, text
+from sqlalchemy.exc import DisconnectionError
 
 from trialfleet.errors import DatabaseUnavailableError
 from trialfleet.postgres import waiting  # noqa: F401 - bounds every wait of this process
@@ -53,7 +56,6 @@ def engine_options(application: str) -> dict[str, Any]:
         # share one server.
         "pool_size": 1,
         "max_overflow": 1,
-        "pool_pre_ping": True,
         "connect_args": {
             "application_name": application,
             "client_encoding": "utf8",  # whatever PGCLIENTENCODING or the role has
@@ -86,6 +88,10 @@ class Postgres:
         self.engine = create_engine(url, **engine_options(application))
         event.listen(self.engine, "begin", _prepare_transaction)
         event.listen(self.engine, "before_cursor_execute", _limit_silence, retval=True)
+        event.listen(self.engine, "checkin", _note_use)
+        event.listen(self.engine, "checkout", _refuse_dead)
+        # A statement alone is a transaction without a BEGIN and a COMMIT, each a round trip.
+        self._alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._connect()
 
     def _connect(self) -> None:
@@ -123,6 +129,27 @@ class Postgres:
         with engine.begin() as connection:
             yield connection
 
+    def call(
+        self,
+        statement: TextClause,
+        values: Mapping[str, Any] | None = None,
+        *,
+        fence: int | None = None,
+    ) -> Sequence[Row[Any]]:
+        """Run one statement as a transaction of its own, in one round trip; its rows.
+
+        Args:
+            statement: Alone, or one that calls a function.
+            values: Of its parameters.
+            fence: As for `transaction`.
+        """
+        if fence is not None:
+            statement = _under_fence(statement)
+            values = {**(values or {}), "fleet_fence": str(fence)}
+        with self._alone.connect() as connection:
+            result = connection.execute(statement, values or {})
+            return result.all() if result.returns_rows else []
+
     def nearly_full(self) -> bool:
         """Whether the server is running out of connections."""
         with self.transaction() as connection:
@@ -137,7 +164,34 @@ class Postgres:
         self.engine.dispose()
 
 
+@lru_cache
+def _under_fence(statement: TextClause) -> TextClause:
+    # Two statements in one message are one transaction.
+    return text(f"SELECT set_config('fleet.fence', :fleet_fence, true); {statement.text}")
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info["used"] = time.monotonic()
+
+
+def _refuse_dead(connection: Any, record: Any, _proxy: Any) -> None:
+    """Look whether a connection still lives that nobody has used for a while.
+
+    SQLAlchemy's `pool_pre_ping` looks each time, which is up to three round trips of five.
+    """
+    now = time.monotonic()
+    if now - record.info.get("used", now) > _LONGEST_SILENCE:
+        try:
+            connection.cursor().execute("SELECT 1")
+            connection.rollback()
+        except psycopg2.Error as exc:
+            raise DisconnectionError from exc
+
+
 def _prepare_transaction(connection: Connection) -> None:
+    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        connection.info[_LIMITED] = None  # see `Postgres.call`
+        return
     # Nothing outlives the transaction, so a transaction-pooling proxy between us and PostgreSQL
     # does no harm.
     fence = connection.get_execution_options().get(FENCE)

@@ -1,36 +1,30 @@
-"""The pruners that a study may name. Each is one class: its options, checks, and Optuna's object.
+"""The pruners that a study may name. Each is one class: its options, its checks, and its judge.
 
-The names are Optuna 5's. A trial reports at its number of environment steps, so resources are
-environment steps. They are always numbers from the study file: left to itself, Optuna guesses them
-in each worker's process, from whatever trials that has seen.
+The names, and the decisions, are Optuna 5's. A trial reports at its number of environment steps, so
+resources are environment steps. They are always numbers from the study file: left to itself, Optuna
+guesses them in each worker's process, from whatever trials that has seen.
 """
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from trialfleet.checking.fields import Strict, by_name
 from trialfleet.checking.mistakes import FieldError
 from trialfleet.checking.rules import Real, Whole
+from trialfleet.search.judges import (
+    HalvingJudge,
+    HyperbandJudge,
+    Judge,
+    Never,
+    PercentileJudge,
+)
 
 if TYPE_CHECKING:
-    from optuna import pruners
-
     from trialfleet.study.spec import Spec
 
 _TRIALS = Whole(0, 1_000_000)
 _STEPS = 1_000_000_000
-
-
-def make_pruner(spec: Spec) -> pruners.BasePruner:
-    """A fresh pruner: all that it knows of other trials it reads from the storage."""
-    from optuna.exceptions import ExperimentalWarning
-
-    with warnings.catch_warnings():
-        # The study file chose it by name, and we accept only the Optuna releases that we know.
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return spec.search.pruner.build(spec)
 
 
 class Pruner(Strict):
@@ -41,8 +35,8 @@ class Pruner(Strict):
     def check(self, spec: Spec) -> None:
         """Refuse a study that this pruner does not go with; raises FieldError."""
 
-    def build(self, spec: Spec) -> pruners.BasePruner:
-        """Optuna's pruner."""
+    def build(self, spec: Spec, trial_number: int) -> Judge:
+        """Who decides about the trial of this number."""
         raise NotImplementedError
 
 
@@ -51,11 +45,9 @@ class NoPruner(Pruner):
 
     name: Literal["none"] = "none"
 
-    def build(self, spec: Spec) -> pruners.BasePruner:
-        """Optuna's pruner."""
-        from optuna.pruners import NopPruner
-
-        return NopPruner()
+    def build(self, spec: Spec, trial_number: int) -> Judge:
+        """Who decides about the trial of this number."""
+        return Never()
 
 
 class Median(Pruner):
@@ -70,11 +62,10 @@ class Median(Pruner):
         """The warm-up must fit in the training."""
         _fits("n_warmup_steps", self.n_warmup_steps, spec)
 
-    def build(self, spec: Spec) -> pruners.BasePruner:
-        """Optuna's pruner."""
-        from optuna.pruners import MedianPruner
-
-        return MedianPruner(
+    def build(self, spec: Spec, trial_number: int) -> Judge:
+        """Who decides about the trial of this number."""
+        return PercentileJudge(
+            percentile=50.0,
             n_startup_trials=self.n_startup_trials,
             n_warmup_steps=self.n_warmup_steps,
             interval_steps=spec.task.eval_every,
@@ -95,12 +86,10 @@ class Percentile(Pruner):
         """The warm-up must fit in the training."""
         _fits("n_warmup_steps", self.n_warmup_steps, spec)
 
-    def build(self, spec: Spec) -> pruners.BasePruner:
-        """Optuna's pruner."""
-        from optuna.pruners import PercentilePruner
-
-        return PercentilePruner(
-            self.percentile,
+    def build(self, spec: Spec, trial_number: int) -> Judge:
+        """Who decides about the trial of this number."""
+        return PercentileJudge(
+            percentile=self.percentile,
             n_startup_trials=self.n_startup_trials,
             n_warmup_steps=self.n_warmup_steps,
             interval_steps=spec.task.eval_every,
@@ -120,11 +109,11 @@ class Hyperband(Pruner):
         """The hastiest bracket must prune before the training ends."""
         _fits("min_resource", self.min_resource, spec)
 
-    def build(self, spec: Spec) -> pruners.BasePruner:
-        """Optuna's pruner."""
-        from optuna.pruners import HyperbandPruner
-
-        return HyperbandPruner(
+    def build(self, spec: Spec, trial_number: int) -> Judge:
+        """Who decides about the trial of this number."""
+        return HyperbandJudge(
+            study=spec.name,
+            number=trial_number,
             min_resource=self.min_resource or spec.task.eval_every,
             max_resource=spec.task.train_steps,
             reduction_factor=self.reduction_factor,
@@ -147,11 +136,9 @@ class SuccessiveHalving(Pruner):
         """The first rung must come before the training ends."""
         _fits("min_resource", self.min_resource, spec)
 
-    def build(self, spec: Spec) -> pruners.BasePruner:
-        """Optuna's pruner."""
-        from optuna.pruners import SuccessiveHalvingPruner
-
-        return SuccessiveHalvingPruner(
+    def build(self, spec: Spec, trial_number: int) -> Judge:
+        """Who decides about the trial of this number."""
+        return HalvingJudge(
             min_resource=self.min_resource or spec.task.eval_every,
             reduction_factor=self.reduction_factor,
             min_early_stopping_rate=self.min_early_stopping_rate,

@@ -16,18 +16,23 @@ and the ended attempt, locked until the commit, keeps its worker out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
+import structlog
 from sqlalchemy import Connection, Row, text
+from sqlalchemy.exc import DBAPIError
 
 from trialfleet.errors import LeaseLostError, StudyDeletedError
-from trialfleet.store import metrics
 from trialfleet.store.storage import Database
 from trialfleet.store.trials import life
-from trialfleet.store.trials.life import Ending, Place
+from trialfleet.store.trials.life import Ending
+
+log = structlog.get_logger()
 
 Stage = Literal["search", "final", "done", "failed"]
 
@@ -56,21 +61,16 @@ STUDY = text("""
     SELECT stage, search_id, final_id, budget, max_failures, max_attempts
     FROM fleet.studies WHERE name = :study
 """)
-PREVIOUS_CLAIM = text("""
-    SELECT a.fence, a.trial_id, a.ended_at,
-           (SELECT count(*) FROM fleet.attempts b
-            WHERE b.trial_id = a.trial_id AND b.fence <= a.fence) AS attempt
-    FROM fleet.attempts a WHERE a.claim_id = :claim_id
-""")
-CHECKPOINT = text("SELECT step, rungs FROM fleet.checkpoints WHERE trial_id = :trial_id")
 DELETE_CHECKPOINT = text("DELETE FROM fleet.checkpoints WHERE trial_id = :trial_id")
 
-OPEN_ATTEMPT = text("""
-    INSERT INTO fleet.attempts (trial_id, claim_id, worker, lease, expires_at)
-    VALUES (:trial_id, :claim_id, :worker, make_interval(secs => :lease),
-            now() + make_interval(secs => :lease))
-    RETURNING fence, (SELECT count(*) FROM fleet.attempts WHERE trial_id = :trial_id) + 1 AS attempt
+# The functions say what they lock, and why: migrations/versions/0008_calls.py.
+CLAIM = text("SELECT * FROM fleet.claim(:study, :claim_id, :worker, :lease)")
+FINISH = text("""
+    SELECT fleet.finish(:fence, :trial_id, :sent, CAST(:state AS public.trialstate), :value,
+        CAST(:keys AS text[]), CAST(:values AS text[]),
+        CAST(:system_keys AS text[]), CAST(:system_values AS text[])) AS finished
 """)
+FORGET_REPORTS = text("SELECT fleet.forget_reports(:trial_id, :step, :rungs)")
 # An expired lease that nobody has reaped yet is still its holder's.
 EXTEND = text("""
     UPDATE fleet.attempts SET expires_at = now() + lease
@@ -94,42 +94,48 @@ def claim(
 ) -> Claim | None:
     """A trial to run under a new lease, or None when there is none to be had now.
 
-    Takes the lowest WAITING trial; else starts a new one while fewer than the budget count or are
-    under way. The final stage starts none: its trials are enqueued when it begins.
+    Takes the lowest WAITING trial, lost ones taken back first; else starts a new one while fewer
+    than the budget count or are under way. The final stage starts none: its trials are enqueued
+    when it begins. Whoever finds nothing has locked nothing.
 
     Raises:
         StudyDeletedError: The study is gone.
     """
-    with database.transaction() as connection:
-        row = _study(connection, study)
-        if row.stage not in ("search", "final"):
-            return None
-        study_id = row.search_id if row.stage == "search" else row.final_id
-        if not life.lock_study(connection, study_id):
-            raise StudyDeletedError(f"study {study!r} was deleted")
-        previous = connection.execute(PREVIOUS_CLAIM, {"claim_id": claim_id}).one_or_none()
-        if previous is not None:
-            if previous.ended_at is not None:
-                return None
-            return Claim(
-                fence=previous.fence,
-                trial_id=previous.trial_id,
-                number=life.number(connection, previous.trial_id),
-                stage=row.stage,
-                attempt=previous.attempt,
-            )
-        trial = _next_trial(connection, study_id, row)
-        if trial is None:
-            return None
-        values = {"claim_id": claim_id, "worker": worker, "lease": lease_seconds}
-        attempt = connection.execute(OPEN_ATTEMPT, {"trial_id": trial.trial_id, **values}).one()
-        return Claim(
-            fence=attempt.fence,
-            trial_id=trial.trial_id,
-            number=trial.number,
-            stage=row.stage,
-            attempt=attempt.attempt,
-        )
+    values = {"study": study, "claim_id": claim_id, "worker": worker, "lease": lease_seconds}
+    with refusals():
+        (row,) = database.call(CLAIM, values)
+        while row.expired:
+            reap(database, study)
+            (row,) = database.call(CLAIM, values)
+    if row.fence is None:
+        return None
+    return Claim(
+        fence=row.fence,
+        trial_id=row.trial_id,
+        number=row.number,
+        stage=row.stage,
+        attempt=row.attempt,
+    )
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """The SQLSTATEs of our functions, and of the guard, as exceptions.
+
+    Raises:
+        LeaseLostError: The trial is another worker's by now; nothing was written.
+        StudyDeletedError: It is gone, and its study with it.
+    """
+    try:
+        yield
+    except DBAPIError as exc:
+        reason = str(exc.orig).strip().partition("\n")[0]
+        match getattr(exc.orig, "pgcode", None):
+            case "FL001" | "FL002":
+                raise LeaseLostError(reason) from exc
+            case "FL003":
+                raise StudyDeletedError(reason) from exc
+        raise
 
 
 def _study(connection: Connection, name: str) -> Row[Any]:
@@ -137,26 +143,6 @@ def _study(connection: Connection, name: str) -> Row[Any]:
     if row is None:
         raise StudyDeletedError(f"study {name!r} was deleted")
     return row
-
-
-def _next_trial(connection: Connection, study_id: int, study: Row[Any]) -> Place | None:
-    waiting = life.lowest_waiting(connection, study_id)
-    if waiting is not None:
-        found = connection.execute(CHECKPOINT, {"trial_id": waiting.trial_id}).one_or_none()
-        step, rungs = found or (0, 0)
-        _forget_reports(connection, waiting.trial_id, after=step, rungs=rungs)
-        life.start_waiting(connection, waiting.trial_id)
-        return waiting
-    if study.stage == "final":
-        return None
-    return life.start_new(
-        connection, study_id, budget=study.budget, max_failures=study.max_failures
-    )
-
-
-def _forget_reports(connection: Connection, trial_id: int, *, after: int, rungs: int) -> None:
-    life.forget_reports(connection, trial_id, after=after, rungs=rungs)
-    metrics.forget(connection, trial_id, after=after)
 
 
 def extend(database: Database, fence: int) -> bool:
@@ -180,7 +166,9 @@ def finish(
     state: Ending,
     value: float | None,
     attributes: Mapping[str, Any],
-) -> None:
+    system_attributes: Mapping[str, Any] | None = None,
+    sent: int = 0,
+) -> bool:
     """Write the trial's outcome and end the lease, all or nothing.
 
     Args:
@@ -189,25 +177,39 @@ def finish(
         state: What the trial becomes, for good.
         value: Finite, or None (FAIL, or PRUNED before the first report).
         attributes: User attributes to store with it, JSON values.
+        system_attributes: Optuna's own, such as the rungs of its last verdict.
+        sent: The last step that it has reported; 0 if none.
+
+    Returns:
+        False if the server has lost reports in a crash; nothing was written, and they are to be
+        sent again first.
 
     Raises:
         LeaseLostError: The trial is another worker's by now; nothing was written.
         StudyDeletedError: It is gone, and its study with it.
     """
-    with database.transaction(claim.fence) as connection:
-        if not _hold(connection, claim, then="finished"):
-            return
-        life.set_finished(
-            connection, claim.trial_id, state=state, value=value, attributes=attributes
-        )
-        connection.execute(END_ATTEMPT, {"fence": claim.fence, "outcome": "finished"})
+    system = system_attributes or {}
+    values = {
+        "fence": claim.fence,
+        "trial_id": claim.trial_id,
+        "sent": sent,
+        "state": state,
+        "value": value,
+        "keys": [*attributes],
+        # allow_nan=False: JSON has no NaN, and PostgreSQL's readers would stumble over it.
+        "values": [json.dumps(each, allow_nan=False) for each in attributes.values()],
+        "system_keys": [*system],
+        "system_values": [json.dumps(each) for each in system.values()],
+    }
+    with refusals():
+        return bool(database.call(FINISH, values)[0].finished)
 
 
 def start_over(database: Database, claim: Claim) -> None:
     """Forget the trial's checkpoint, which cannot be gone on from, and all it reported."""
     with database.transaction(claim.fence) as connection:
         connection.execute(DELETE_CHECKPOINT, {"trial_id": claim.trial_id})
-        _forget_reports(connection, claim.trial_id, after=0, rungs=0)
+        connection.execute(FORGET_REPORTS, {"trial_id": claim.trial_id, "step": 0, "rungs": 0})
 
 
 def release(database: Database, claim: Claim) -> None:
@@ -251,6 +253,8 @@ def reap(database: Database, study: str) -> list[Lost]:
             if attempt.outcome is not None or not attempt.expired:
                 continue  # extended or ended while we were waiting for the lock
             lost.append(_take_back(connection, trial, max_attempts=row.max_attempts))
+    for each in lost:
+        log.warning("took back a lost trial", trial=each.number, worker=each.worker, now=each.state)
     return lost
 
 

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from trialfleet.store.storage import Database
 
-# PostgreSQL has no arrays of arrays of different lengths, so each row's values come as the text of
-# an array. The guard on this table refuses a worker that has lost its lease.
-WRITE = text("""
-    INSERT INTO fleet.metrics (trial_id, step, name, values)
-    SELECT :trial_id, m.step, m.name, CAST(m.values AS double precision[])
-    FROM unnest(CAST(:steps AS bigint[]), CAST(:names AS text[]), CAST(:values AS text[]))
-        AS m (step, name, values)
-    ON CONFLICT (trial_id, name, step) DO UPDATE SET values = excluded.values
-""")
 READ = text("""
     SELECT t.number, m.step, m.values FROM fleet.metrics m JOIN public.trials t USING (trial_id)
     WHERE t.study_id = :study_id AND m.name = :name ORDER BY t.number, m.step
@@ -25,8 +16,6 @@ READ = text("""
 READ_TRIAL = text("""
     SELECT name, step, values FROM fleet.metrics WHERE trial_id = :trial_id ORDER BY name, step
 """)
-FORGET = text("DELETE FROM fleet.metrics WHERE trial_id = :trial_id AND step > :step")
-
 Curve = list[tuple[int, list[float]]]  # (environment step, value of each agent [S])
 
 
@@ -39,28 +28,10 @@ class Metric:
     values: Sequence[float]  # of each agent [S]; NaN where an agent has none
 
 
-def write(connection: Connection, trial_id: int, metrics: Iterable[Metric]) -> None:
-    """Store all of `metrics` in one statement; writing them again changes nothing.
-
-    Args:
-        connection: In a transaction that carries the trial's fence.
-        trial_id: Optuna's row.
-        metrics: With no (step, name) twice.
-    """
-    rows = list(metrics)
-    values = {
-        "trial_id": trial_id,
-        "steps": [row.step for row in rows],
-        "names": [row.name for row in rows],
-        # The shortest text that reads back as the same float.
-        "values": ["{" + ",".join(repr(float(v)) for v in row.values) + "}" for row in rows],
-    }
-    connection.execute(WRITE, values)
-
-
-def forget(connection: Connection, trial_id: int, *, after: int) -> None:
-    """Delete what the trial measured past step `after`."""
-    connection.execute(FORGET, {"trial_id": trial_id, "step": after})
+def array_text(values: Sequence[float]) -> str:
+    """Values as the text of an array: PostgreSQL has no arrays of arrays of different lengths."""
+    # The shortest text that reads back as the same float.
+    return "{" + ",".join(repr(float(value)) for value in values) + "}"
 
 
 def read(database: Database, study_id: int, name: str) -> dict[int, Curve]:

@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 SCHEMA = "fleet"
 # The migration that this code needs; a test holds it to the newest one.
-REVISION = "0006"
+REVISION = "0008"
 
 metadata = MetaData(schema=SCHEMA)
 
@@ -72,6 +72,8 @@ attempts = Table(
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("ended_at", DateTime(timezone=True)),
     Column("outcome", Text),
+    # the last step of a report that is stored, or of the checkpoint that the attempt began at
+    Column("step", BigInteger, nullable=False, server_default="0"),
     CheckConstraint(
         "(ended_at IS NULL) = (outcome IS NULL) AND outcome IN ('finished', 'released', 'lost')",
         name="attempts_outcome",
@@ -128,6 +130,26 @@ workers = Table(
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("ended_at", DateTime(timezone=True)),
+)
+
+# How many trials of an Optuna study are in each state, and the order in which they finished. A
+# trigger on Optuna's trials keeps both; nobody else writes them.
+counters = Table(
+    "counters",
+    metadata,
+    Column("study_id", Integer, primary_key=True, autoincrement=False),
+    *(
+        Column(state, Integer, nullable=False)
+        for state in ("waiting", "running", "complete", "pruned", "failed")
+    ),
+    Column("finished", BigInteger, nullable=False),  # the last position in `finished`
+)
+finished = Table(
+    "finished",
+    metadata,
+    Column("study_id", Integer, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("trial_id", Integer, nullable=False, unique=True),
 )
 
 # One row, made by the migration: what tells this database's artifacts from another's.

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-SAY_ALIVE = text("""
-    INSERT INTO fleet.workers
-        (worker, study, host, pid, version, trial_number, step, steps_per_second)
-    VALUES (:worker, :study, :host, :pid, :version, :trial_number, :step, :steps_per_second)
-    ON CONFLICT (worker) DO UPDATE SET
-        trial_number = excluded.trial_number, step = excluded.step,
-        steps_per_second = excluded.steps_per_second, seen_at = now()
+from trialfleet.errors import StudyDeletedError
+from trialfleet.postgres.database import Postgres
+
+# The function says what it asks: migrations/versions/0008_calls.py.
+BEAT = text("""
+    SELECT * FROM fleet.beat(:fence, :worker, :study, :host, :pid, :version,
+        :trial_number, :step, :steps_per_second)
 """)
 SAY_GOODBYE = text("UPDATE fleet.workers SET ended_at = now() WHERE worker = :worker")
 # A worker says every two seconds that it is alive; one that has been silent for a minute is gone.
@@ -45,25 +45,47 @@ class LiveWorker:
     silent: float  # seconds since its last heartbeat
 
 
-def say_alive(
-    connection: Connection,
+@dataclass(frozen=True, kw_only=True)
+class Pulse:
+    """What a worker hears when it says that it is alive."""
+
+    extended: bool  # its lease reaches to its full length from now
+    crowded: bool  # the server is running out of connections
+
+
+def beat(
+    database: Postgres,
     identity: Mapping[str, object],
     *,
+    fence: int | None = None,
     trial_number: int | None = None,
     step: int | None = None,
     steps_per_second: float | None = None,
-) -> None:
-    """Tell that a worker lives, and where its trial stands.
+) -> Pulse:
+    """Extend a worker's lease, if it has one, and tell that it lives and where its trial stands.
 
     Args:
-        connection: In a transaction.
+        database: Of this process.
         identity: The worker's own columns: worker, study, host, pid, version.
-        trial_number: None while it is idle, as the next two.
+        fence: Of its lease; None while it is idle, as the next three.
+        trial_number: Optuna's.
         step: Environment steps of each agent of the trial.
         steps_per_second: Agent-steps per second of this attempt.
+
+    Raises:
+        StudyDeletedError: The trial is gone, and its study with it.
     """
-    now = {"trial_number": trial_number, "step": step, "steps_per_second": steps_per_second}
-    connection.execute(SAY_ALIVE, {**identity, **now})
+    values = {
+        **identity,
+        "fence": fence,
+        "trial_number": trial_number,
+        "step": step,
+        "steps_per_second": steps_per_second,
+    }
+    (row,) = database.call(BEAT, values)
+    if row.deleted:
+        raise StudyDeletedError("the study of the trial at hand was deleted")
+    return Pulse(extended=row.extended, crowded=bool(row.crowded))
 
 
 def say_goodbye(connection: Connection, worker: str) -> None:

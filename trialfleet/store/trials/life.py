@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, text
@@ -17,50 +16,14 @@ from sqlalchemy import Connection, Row, text
 # number and the insert are one step, for stock Optuna beside us too.
 LOCK_STUDY = text("SELECT 1 FROM public.studies WHERE study_id = :study_id FOR UPDATE")
 
-# SKIP LOCKED: a row that a reaper is about to change is not worth waiting for.
-LOWEST_WAITING = text("""
-    SELECT trial_id, number FROM public.trials
-    WHERE study_id = :study_id AND state = 'WAITING'
-    ORDER BY number LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-""")
-
-COUNT_ROWS = text("""
-    SELECT count(*) AS rows,
-           count(*) FILTER (WHERE state = 'FAIL') AS failed
-    FROM public.trials WHERE study_id = :study_id
-""")
-
-# Optuna keeps naive UTC in its timestamps.
-INSERT_TRIAL = text("""
-    INSERT INTO public.trials (study_id, number, state, datetime_start)
-    VALUES (:study_id, :number, 'RUNNING', now() AT TIME ZONE 'utc')
-    RETURNING trial_id, number
-""")
-START_WAITING = text("""
-    UPDATE public.trials SET state = 'RUNNING', datetime_start = now() AT TIME ZONE 'utc'
-    WHERE trial_id = :trial_id
-""")
-
-# Reports past the checkpoint would mix with those of the new attempt.
-DELETE_REPORTS = text("""
-    DELETE FROM public.trial_intermediate_values WHERE trial_id = :trial_id AND step > :step
-""")
-# Successive halving and Hyperband write a rung before they say "prune", and judge no trial twice on
-# one rung. They are numbered from 0 as the trial completes them.
+# Successive halving and Hyperband store a rung as a trial completes it, numbered from 0.
 COUNT_RUNGS = text(r"""
     SELECT count(*) FROM public.trial_system_attributes
     WHERE trial_id = :trial_id AND key LIKE 'completed\_rung\_%'
 """)
-DELETE_RUNGS = text("""
-    DELETE FROM public.trial_system_attributes
-    WHERE trial_id = :trial_id
-      AND CAST(substring(key FROM '^completed_rung_([0-9]+)$') AS integer) >= :rungs
-""")
 
 # NO KEY: a report's foreign-key check need not wait for us.
 LOCK_TRIAL = text("SELECT number FROM public.trials WHERE trial_id = :trial_id FOR NO KEY UPDATE")
-NUMBER = text("SELECT number FROM public.trials WHERE trial_id = :trial_id")
-
 SET_VALUE = text("""
     INSERT INTO public.trial_values (trial_id, objective, value, value_type)
     VALUES (:trial_id, 0, :value, 'FINITE')
@@ -98,14 +61,6 @@ LOCK_PENDING = text("""
 Ending = Literal["COMPLETE", "PRUNED", "FAIL"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """A trial's row that a claim may have."""
-
-    trial_id: int
-    number: int
-
-
 def lock_study(connection: Connection, study_id: int) -> bool:
     """Let nobody else number or count the study's trials until the end of the transaction.
 
@@ -115,49 +70,9 @@ def lock_study(connection: Connection, study_id: int) -> bool:
     return connection.scalar(LOCK_STUDY, {"study_id": study_id}) is not None
 
 
-def lowest_waiting(connection: Connection, study_id: int) -> Place | None:
-    """The WAITING trial with the lowest number, locked."""
-    row = connection.execute(LOWEST_WAITING, {"study_id": study_id}).one_or_none()
-    return None if row is None else Place(**row._mapping)
-
-
-def start_waiting(connection: Connection, trial_id: int) -> None:
-    """WAITING -> RUNNING."""
-    connection.execute(START_WAITING, {"trial_id": trial_id})
-
-
-def start_new(
-    connection: Connection, study_id: int, *, budget: int, max_failures: int
-) -> Place | None:
-    """A new RUNNING trial with the next number, under the study's lock.
-
-    Returns:
-        None if the budget is spent or under way, or too many trials have failed.
-    """
-    found = connection.execute(COUNT_ROWS, {"study_id": study_id}).one()
-    if found.rows - found.failed >= budget or found.failed > max_failures:
-        return None
-    values = {"study_id": study_id, "number": found.rows}
-    return Place(**connection.execute(INSERT_TRIAL, values).one()._mapping)
-
-
-def forget_reports(connection: Connection, trial_id: int, *, after: int, rungs: int) -> None:
-    """Delete what earlier attempts reported past step `after`, and rungs past the first `rungs`.
-
-    The trial is then judged as one that was not lost.
-    """
-    connection.execute(DELETE_REPORTS, {"trial_id": trial_id, "step": after})
-    connection.execute(DELETE_RUNGS, {"trial_id": trial_id, "rungs": rungs})
-
-
 def count_rungs(connection: Connection, trial_id: int) -> int:
     """How many rungs of successive halving or Hyperband the trial has completed."""
     return int(connection.scalar(COUNT_RUNGS, {"trial_id": trial_id}) or 0)
-
-
-def number(connection: Connection, trial_id: int) -> int:
-    """Optuna's number of the trial."""
-    return int(connection.execute(NUMBER, {"trial_id": trial_id}).scalar_one())
 
 
 def lock(connection: Connection, trial_id: int) -> bool:

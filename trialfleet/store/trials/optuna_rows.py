@@ -1,4 +1,4 @@
-"""Rows that Optuna's own code writes, in a transaction of ours instead of one of its own."""
+"""Rows that look as Optuna's own code would make them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-import optuna
 from optuna.artifacts._upload import ARTIFACTS_ATTR_PREFIX, ArtifactMeta
-from optuna.storages._rdb.models import (
-    StudyDirectionModel,
-    StudyModel,
-    StudyUserAttributeModel,
-)
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from sqlalchemy import Connection
-from sqlalchemy.orm import Session
 
+from trialfleet.store.optuna import statements
 from trialfleet.store.storage import Database
+from trialfleet.store.trials import life
 
 
 def create_study(
@@ -29,19 +24,13 @@ def create_study(
     Raises:
         IntegrityError: One of this name exists; the transaction is over.
     """
-    study = StudyModel(
-        study_name=name,
-        directions=[StudyDirectionModel(objective=0, direction=StudyDirection.MAXIMIZE)],
-        user_attributes=[
-            StudyUserAttributeModel(key=key, value_json=json.dumps(value))
-            for key, value in (attributes or {}).items()
-        ],
-    )
-    with Session(bind=connection, join_transaction_mode="rollback_only") as session:
-        session.add(study)
-        session.flush()
-        study_id = int(study.study_id)
-        session.commit()
+    values = {"name": name, "directions": [StudyDirection.MAXIMIZE.name]}
+    study_id = int(connection.execute(statements.CREATE_STUDY, values).scalar_one())
+    for key, value in (attributes or {}).items():
+        connection.execute(
+            statements.SET_STUDY_ATTRIBUTE["study_user_attributes"],
+            {"study_id": study_id, "key": key, "value": json.dumps(value)},
+        )
     return study_id
 
 
@@ -49,32 +38,13 @@ def insert_waiting_trials(
     connection: Connection, database: Database, study_id: int, templates: list[FrozenTrial]
 ) -> None:
     """Insert WAITING trials as Optuna would, in the caller's transaction: all of them, or none."""
-    storage = database.optuna_storage()._backend
-    with Session(bind=connection, join_transaction_mode="rollback_only") as session:
-        StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
-        for template in templates:
-            storage._get_prepared_new_trial(study_id, template, session)
-            session.flush()  # the next trial's number counts this one
-        session.commit()
+    life.lock_study(connection, study_id)
+    for template in templates:
+        database.optuna_storage().insert_trial(connection, study_id, template)
 
 
-def report(
-    connection: Connection, database: Database, trial: optuna.Trial, value: float, step: int
-) -> None:
-    """What `trial.report` stores, in the caller's transaction; `note_report` when it is through."""
-    backend = database.optuna_storage()._backend
-    with Session(bind=connection, join_transaction_mode="rollback_only") as session:
-        backend._set_trial_intermediate_value_without_commit(session, trial._trial_id, step, value)
-        session.commit()
-
-
-def note_report(trial: optuna.Trial, value: float, step: int) -> None:
-    """Let the live trial know of a report that was stored: its pruner looks there."""
-    trial._cached_frozen_trial.intermediate_values[step] = value
-
-
-def link_artifact(trial: optuna.Trial, artifact: str, filename: str) -> None:
-    """List an artifact with its trial, as `optuna.artifacts.upload_artifact` does.
+def artifact_link(artifact: str, filename: str) -> dict[str, str]:
+    """The system attribute that lists an artifact with its trial, as `upload_artifact` sets it.
 
     That function would name the artifact itself, and a repeated upload would list it twice.
     """
@@ -84,6 +54,4 @@ def link_artifact(trial: optuna.Trial, artifact: str, filename: str) -> None:
         mimetype="application/octet-stream",
         encoding=None,
     )
-    trial.storage.set_trial_system_attr(
-        trial._trial_id, ARTIFACTS_ATTR_PREFIX + artifact, json.dumps(asdict(meta))
-    )
+    return {ARTIFACTS_ATTR_PREFIX + artifact: json.dumps(asdict(meta))}

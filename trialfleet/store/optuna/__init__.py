@@ -1,0 +1,1 @@
+"""Optuna's storage on its own tables, without its ORM."""
