@@ -136,7 +136,7 @@ class Update:
             noise = rng.normal(size=(2, agents, 4))
             ends = np.zeros(agents, np.bool_)
             actions = rng.integers(2, size=agents)
-            self._replay.add(noise[0], actions, np.ones(agents), noise[1], ends, ~ends)
+            self._replay.add(noise[0], actions, np.ones(agents), noise[1], ends)
         self._replay.flush()
         words = rng.integers(0, 2**32, (_UPDATES, agents, params.batch_size), np.uint32)
         self._rows = self._replay.rows(words)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
 from worker.trainers.dqn.agent import Agent
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.replay import Batches, ReplayMemory
+from worker.trainers.envs import Copies, Step
 from worker.trainers.threads import use_one_thread
 
 
@@ -24,20 +23,15 @@ def one_thread() -> None:
 @pytest.fixture
 def mistake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Make the learner wrong in the way that the test's parameter names."""
-    sample, add, step = ReplayMemory.sample, ReplayMemory.add, SyncVectorEnv.step
+    sample, step = ReplayMemory.sample, Copies.step
 
     def sample_without_ends(memory: ReplayMemory, rows: torch.Tensor) -> Batches:
         batches = sample(memory, rows)
         return batches._replace(terminal_t=torch.zeros_like(batches.terminal_t))
 
-    def add_all(
-        memory: ReplayMemory, s: Any, a: Any, r: Any, s_t: Any, end: Any, real: Any
-    ) -> None:
-        add(memory, s, a, r, s_t, end, np.ones_like(real))
-
-    def step_to_an_end(env: SyncVectorEnv, actions: NDArray[Any]) -> Any:
-        observations, rewards, terminated, truncated, infos = step(env, actions)
-        return observations, rewards, terminated | truncated, truncated, infos
+    def step_to_an_end(env: Copies, actions: NDArray[Any]) -> Step:
+        led_to = step(env, actions)
+        return led_to._replace(terminated=led_to.ended)
 
     match request.param:
         case "no mistake":
@@ -48,10 +42,8 @@ def mistake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
             monkeypatch.setattr(ReplayMemory, "sample", sample_without_ends)
         case "target never updated":
             monkeypatch.setattr(Agent, "update_target", lambda _: None)
-        case "autoreset steps stored":
-            monkeypatch.setattr(ReplayMemory, "add", add_all)
         case "truncation taken for termination":
-            monkeypatch.setattr(SyncVectorEnv, "step", step_to_an_end)
+            monkeypatch.setattr(Copies, "step", step_to_an_end)
         case other:
             raise AssertionError(other)
     return str(request.param)

@@ -26,7 +26,6 @@ def test_the_learner_stays_in_its_band() -> None:
         ("epsilon frozen at 1", "doors opened at the end"),
         ("terminal mask dropped", "value of the wrong action"),
         ("target never updated", "value of the right action"),
-        ("autoreset steps stored", "loss in the second half"),
     ],
     indirect=["mistake"],
 )

@@ -96,7 +96,6 @@ def own_env() -> Iterator[None]:
         ("no mistake", True),
         ("terminal mask dropped", False),
         ("target never updated", False),
-        ("autoreset steps stored", False),
         ("truncation taken for termination", False),
     ],
     indirect=["mistake"],

@@ -12,13 +12,13 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from trialfleet.errors import StudyFileError
@@ -60,58 +60,88 @@ def inspect_env(env_id: str) -> EnvShape:
     )
 
 
-def make_vector_env(env_id: str, num_envs: int) -> VectorEnv[Any, Any, Any]:
-    """Make `num_envs` copies that are stepped together and reset on the step after an end.
+class Step(NamedTuple):
+    """What one step of N copies led to."""
 
-    That next step ignores its action and returns the new episode's first observation with reward 0
-    (https://farama.org/Vector-Autoreset-Mode); it is no transition of the environment. Use `reset`
-    rather than the environment's own, which would tie the copies' randomness together.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if _find_spec(env_id).vector_entry_point == _CARTPOLE:
-            return gymnasium.make_vec(env_id, num_envs, vectorization_mode="vector_entry_point")
-        return gymnasium.make_vec(
-            env_id, num_envs, vectorization_mode="sync", disable_env_checker=True
-        )
+    after: NDArray[Any]  # [N, O] observations that the actions led to, also where they ended it
+    rewards: NDArray[Any]  # [N]
+    terminated: NDArray[np.bool_]  # [N]
+    truncated: NDArray[np.bool_]  # [N]
+    ended: NDArray[np.bool_]  # [N] either of the two
+    now: NDArray[Any]  # [N, O] where to act next: `after`, or the start of a new episode
 
 
-def reset(env: VectorEnv[Any, Any, Any], seeds: Sequence[int]) -> NDArray[Any]:
-    """Start every copy anew, copy i from `seeds[i]` alone; return the observations [N, O]."""
-    core = env.unwrapped
-    if isinstance(core, CartPoleVectorEnv):
-        core.np_random = _PerEnvRandom(core, seeds)
-        observations, _ = env.reset()
-    else:
-        # SyncVectorEnv takes a seed per copy, which its base class's signature does not say.
-        observations, _ = env.reset(seed=list(seeds))  # type: ignore[arg-type]
-    return np.asarray(observations)
+class Copies:
+    """Copies of an environment that are stepped together; an episode's end costs no step.
 
+    A copy whose episode has ended stands at the start of its next one already. What happens in one
+    copy changes nothing in another one.
 
-class _PerEnvRandom(np.random.Generator):
-    """Stands in for the generator that Gymnasium's NumPy CartPole shares between its copies.
-
-    That environment draws one block for all copies that start over in a step, so a copy's next
-    start would depend on when the others fell. Here column i comes from copy i's own generator.
+    Args:
+        env_id: Of a Gymnasium environment.
+        count: N, how many.
     """
 
-    def __init__(self, env: CartPoleVectorEnv, seeds: Sequence[int]) -> None:
-        super().__init__(np.random.PCG64(0))  # only to be a Generator; nothing draws from it
-        self._env = env
+    def __init__(self, env_id: str, count: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._env: VectorEnv[Any, Any, Any]
+            if _find_spec(env_id).vector_entry_point == _CARTPOLE:
+                self._env = gymnasium.make_vec(
+                    env_id, count, vectorization_mode="vector_entry_point"
+                )
+            else:
+                self._env = gymnasium.make_vec(
+                    env_id,
+                    count,
+                    vectorization_mode="sync",
+                    vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
+                    disable_env_checker=True,
+                )
+        core = self._env.unwrapped
+        # Gymnasium's own NumPy CartPole would draw all starts from one generator, in the order in
+        # which episodes end, and a step later. So it is started over from here.
+        self._cartpole = core if isinstance(core, CartPoleVectorEnv) else None
+        self._generators: list[np.random.Generator] = []
+
+    def reset(self, seeds: Sequence[int]) -> NDArray[Any]:
+        """Start every copy anew, copy i from `seeds[i]` alone; return the observations [N, O]."""
+        if self._cartpole is None:
+            # SyncVectorEnv takes a seed per copy, which its base class's signature does not say.
+            observations, _ = self._env.reset(seed=list(seeds))  # type: ignore[arg-type]
+            return np.asarray(observations)
+        self._env.reset(seed=0)  # only to be stepped from; nothing of it is kept
         self._generators = [np.random.default_rng(seed) for seed in seeds]
+        return self._start_cartpole(self._cartpole, np.ones(len(seeds), np.bool_))
 
-    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
-        """Draw `size = (state, n)` for the n copies that ended the step before, or for all."""
-        rows, columns = size
-        block = np.empty((rows, columns))
-        if columns == 0:
-            return block
-        # A full block is a reset() or all copies starting over: the same columns either way.
-        full = columns == len(self._generators)
-        starting = range(columns) if full else np.flatnonzero(self._env.prev_done).tolist()
-        for column, copy in enumerate(starting):
-            block[:, column] = self._generators[copy].uniform(low, high, rows)
-        return block
+    def step(self, actions: NDArray[np.integer]) -> Step:
+        """Do one action [N] in each copy."""
+        after, rewards, terminated, truncated, infos = self._env.step(actions)
+        ended = terminated | truncated
+        now = after
+        if ended.any():
+            if self._cartpole is not None:
+                now = self._start_cartpole(self._cartpole, ended)
+            else:
+                after = after.copy()
+                after[ended] = np.stack(infos["final_obs"][ended])
+        return Step(after, rewards, terminated, truncated, ended, now)
+
+    def close(self) -> None:
+        """Close the copies. May be called again."""
+        self._env.close()
+
+    def _start_cartpole(
+        self, core: CartPoleVectorEnv, which: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Put those of `which` [N] at a start of their own; return all observations [N, 4]."""
+        assert core.state is not None
+        for copy in np.flatnonzero(which):
+            core.state[:, copy] = self._generators[copy].uniform(core.low, core.high, 4)
+        core.steps[which] = 0
+        core.prev_done[which] = False
+        observations: NDArray[np.float32] = core.state.T.astype(np.float32)
+        return observations
 
 
 def _find_spec(env_id: str) -> EnvSpec:

@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import SyncVectorEnv
 
 from trialfleet.errors import StudyFileError
-from worker.trainers.envs import EnvShape, inspect_env, make_vector_env, reset
+from worker.trainers.envs import Copies, EnvShape, inspect_env
 
 
 class Peculiar(gymnasium.Env[Any, Any]):
@@ -25,6 +25,22 @@ class Peculiar(gymnasium.Env[Any, Any]):
             raise ImportError(error)
         self.observation_space = observations or Box(-1.0, 1.0, (2,))
         self.action_space = actions or Discrete(2)
+
+
+class Steps(gymnasium.Env[Any, Any]):
+    """Pays 1 a step, and shows how many there have been."""
+
+    observation_space = Box(0.0, 9.0, (1,))
+    action_space = Discrete(2)
+
+    def reset(self, **kwargs: Any) -> Any:
+        super().reset(**kwargs)
+        self._count = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self._count += 1
+        return np.full(1, self._count, np.float32), 1.0, False, False, {}
 
 
 def _peculiar(**arguments: Any) -> Peculiar:
@@ -47,6 +63,7 @@ def peculiar_envs() -> Iterator[None]:
     for name, arguments in PECULIAR.items():
         gymnasium.register(name, _peculiar, max_episode_steps=9, kwargs=arguments)
     gymnasium.register("Endless-v0", _peculiar)
+    gymnasium.register("Steps-v0", lambda **_: Steps(), max_episode_steps=4)
     yield
     gymnasium.registry.clear()
     gymnasium.registry.update(before)
@@ -110,7 +127,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         inspect_env("CartPole-v0")  # out of date, as Gymnasium would say
-        make_vector_env("CartPole-v0", 2).close()
+        Copies("CartPole-v0", 2).close()
     assert capfd.readouterr() == ("", "")
 
 
@@ -124,23 +141,23 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_only_cartpole_is_stepped_as_one(env_id: str, kind: type) -> None:
-    env = make_vector_env(env_id, 3)
-    assert isinstance(env.unwrapped, kind)
-    assert reset(env, [1, 2, 3]).shape[0] == 3
+    env = Copies(env_id, 3)
+    assert isinstance(env._env.unwrapped, kind)
+    assert env.reset([1, 2, 3]).shape[0] == 3
     env.close()
 
 
 def starts(env_id: str, seeds: list[int], policy: list[int], count: int) -> list[list[Any]]:
     """Each copy's first `count` starts, when copy i always does action `policy[i]`."""
-    env = make_vector_env(env_id, len(seeds))
-    found: list[list[Any]] = [[row.tolist()] for row in reset(env, seeds)]
-    ended = np.zeros(len(seeds), np.bool_)
+    env = Copies(env_id, len(seeds))
+    found: list[list[Any]] = [[row.tolist()] for row in env.reset(seeds)]
     while min(len(starts) for starts in found) < count:
-        observations, rewards, terminated, truncated, _ = env.step(np.array(policy))
-        assert (rewards[ended] == 0).all()
-        for i in np.flatnonzero(ended):
-            found[i].append(observations[i].tolist())
-        ended = terminated | truncated
+        led_to = env.step(np.array(policy))
+        assert (led_to.rewards != 0).all(), "no step goes by without a transition"
+        for i in np.flatnonzero(led_to.ended):
+            found[i].append(led_to.now[i].tolist())
+            assert (led_to.after[i] != led_to.now[i]).any()
+        assert np.array_equal(led_to.after[~led_to.ended], led_to.now[~led_to.ended])
     env.close()
     return [starts[:count] for starts in found]
 
@@ -165,9 +182,28 @@ def test_the_vectorized_cartpole_starts_within_the_plain_ones_bounds() -> None:
 
 
 def test_a_reset_starts_all_copies_anew() -> None:
-    env = make_vector_env("CartPole-v1", 3)
-    first = reset(env, [1, 2, 3])
+    env = Copies("CartPole-v1", 3)
+    first = env.reset([1, 2, 3])
     for _ in range(15):
         env.step(np.array([0, 1, 0]))
-    assert np.array_equal(reset(env, [1, 2, 3]), first)
-    assert np.array_equal(reset(env, [1, 4, 3])[[0, 2]], first[[0, 2]])
+    assert np.array_equal(env.reset([1, 2, 3]), first)
+    assert np.array_equal(env.reset([1, 4, 3])[[0, 2]], first[[0, 2]])
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Steps-v0"])
+def test_an_end_is_followed_by_a_full_episode(env_id: str) -> None:
+    """Catches a step that is lost to starting over, and a time limit that forgets to start over."""
+    env = Copies(env_id, 2)
+    env.reset([1, 2])
+    lengths = np.zeros(2, np.int64)
+    episodes: list[int] = []
+    for t in range(60):
+        led_to = env.step(np.array([0, t % 2]))
+        lengths += 1
+        episodes += lengths[led_to.ended].tolist()
+        lengths[led_to.ended] = 0
+    env.close()
+    if env_id == "Steps-v0":
+        assert episodes == [4] * 30
+    else:
+        assert min(episodes) >= 8

@@ -24,7 +24,8 @@ def remembered(env_id: str) -> tuple[torch.Tensor, ...]:
     params = replace(PARAMS, learning_starts=900, buffer_size=900)
     running = training([3], params, env_id)
     evaluations(running)
-    size = int(running.state()["replay.sizes"][0])
+    size = running.state()["replay.rows"].shape[1]
+    assert size == 900, "all steps are transitions"
     states, *others = (
         part[0, 0] for part in running._replay.sample(torch.arange(size)[None, None])
     )
@@ -82,11 +83,11 @@ def counting_envs() -> Any:
 
 
 @pytest.mark.usefixtures("counting_envs")
-def test_the_memory_holds_real_steps_only_and_tells_the_two_ends_apart() -> None:
-    """Catches stored autoreset steps, and truncation taken for termination or the reverse."""
+def test_the_memory_holds_what_followed_and_tells_the_two_ends_apart() -> None:
+    """Catches the next episode's start taken for what followed an action, and ends mixed up."""
     s_tm1, s_t, a_tm1, r_t, terminal_t = remembered("Counting-v0")
     before, after = s_tm1[0], s_t[0]
-    assert torch.equal(after, before + 1)  # an autoreset step would lead back to 0
+    assert torch.equal(after, before + 1)  # the next start would lead back to 0
     assert (r_t == 1).all()
     ended_by_itself = (after == 5) & (s_t[1] == 1)
     assert torch.equal(terminal_t, ended_by_itself.float())
@@ -99,7 +100,7 @@ def test_the_memory_holds_real_steps_only_and_tells_the_two_ends_apart() -> None
 
 def test_cartpoles_memory_is_one_of_cartpoles_steps() -> None:
     s_tm1, s_t, _, r_t, terminal_t = remembered("CartPole-v1")
-    assert (r_t == 1).all()  # an autoreset step pays 0
+    assert (r_t == 1).all()
     torch.testing.assert_close(s_t[0], s_tm1[0] + 0.02 * s_tm1[1])
     fallen = (s_t[0].abs() > 2.4) | (s_t[2].abs() > np.pi / 15)
     assert torch.equal(terminal_t, fallen.float())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ O = 2  # noqa: E741 - the observation size, as in the shapes
 
 def held(memory: ReplayMemory, agent: int) -> list[float]:
     """The rewards an agent remembers, oldest first; each transition in the tests has its own."""
-    size, position = int(memory.sizes[agent]), int(memory.positions[agent])
+    size, position = memory.size, memory.position
     capacity = memory.capacity
     if not size:
         return []
@@ -31,7 +32,7 @@ def held(memory: ReplayMemory, agent: int) -> list[float]:
     return [float(x) for x in r_t[0]]
 
 
-def add(memory: ReplayMemory, reward: np.ndarray, real: np.ndarray) -> None:
+def add(memory: ReplayMemory, reward: np.ndarray) -> None:
     """Add the step of rewards [S] whose other fields follow from the reward."""
     memory.add(
         np.stack([reward, reward + 0.5], axis=1),
@@ -39,7 +40,6 @@ def add(memory: ReplayMemory, reward: np.ndarray, real: np.ndarray) -> None:
         reward,
         np.stack([reward + 0.25, -reward], axis=1),
         reward % 2 == 0,
-        real,
     )
 
 
@@ -47,22 +47,19 @@ def add(memory: ReplayMemory, reward: np.ndarray, real: np.ndarray) -> None:
 @given(
     capacity=st.integers(1, 12),
     stack=st.integers(1, 3),
-    steps=st.lists(
-        st.tuples(st.lists(st.booleans(), min_size=3, max_size=3), st.booleans()), max_size=60
-    ),
+    flushes=st.lists(st.booleans(), max_size=60),
 )
-def test_each_agent_remembers_its_own_last_real_steps(
-    capacity: int, stack: int, steps: list[tuple[list[bool], bool]]
+def test_each_agent_remembers_its_own_last_steps(
+    capacity: int, stack: int, flushes: list[bool]
 ) -> None:
-    """Catches a stored autoreset step, a ring that wraps wrongly, agents that share a position."""
+    """Catches a ring that wraps wrongly, and agents that share a row."""
     memory = ReplayMemory(stack=stack, capacity=capacity, observation_size=O)
     model = [deque[float](maxlen=capacity) for _ in range(stack)]
-    for t, (real, flush) in enumerate(steps):
+    for t, flush in enumerate(flushes):
         reward = np.array([1.0 + t * stack + i for i in range(stack)])
-        add(memory, reward, np.array(real[:stack]))
+        add(memory, reward)
         for i in range(stack):
-            if real[i]:
-                model[i].append(reward[i])
+            model[i].append(reward[i])
         if flush:
             memory.flush()
     memory.flush()
@@ -79,7 +76,7 @@ def test_a_state_remembers_the_same_and_goes_on_the_same(
         memory = ReplayMemory(stack=2, capacity=capacity, observation_size=O)
         memory.load_state(state)
         for t in range(start, start + count):
-            add(memory, np.array([1.0 + t, 100.0 + t]), np.array([True, t % 3 > 0]))
+            add(memory, np.array([1.0 + t, 100.0 + t]))
         memory.flush()
         return memory
 
@@ -92,22 +89,25 @@ def test_a_state_remembers_the_same_and_goes_on_the_same(
     assert torch.equal(resumed.state()["rows"], straight.state()["rows"])
 
 
-def test_random_words_reach_every_row_and_none_beyond() -> None:
+@pytest.mark.parametrize(
+    ("size", "wanted"), [(1, [0, 0, 0]), (3, [0, 1, 2]), (99_999, [0, 49_999, 99_998])]
+)
+def test_random_words_reach_every_row_and_none_beyond(size: int, wanted: list[int]) -> None:
     """Catches a float product, which rounds the highest word up to a row that holds nothing."""
-    memory = ReplayMemory(stack=3, capacity=100_000, observation_size=O)
-    memory.sizes[:] = [1, 3, 99_999]
+    memory = ReplayMemory(stack=2, capacity=100_000, observation_size=O)
+    memory.size = size
     words = np.array([0, 2**31, 2**32 - 1], np.uint32)
-    rows = memory.rows(np.broadcast_to(words, (2, 3, 3)))
-    wanted = [[0, 0, 0], [100_000, 100_001, 100_002], [200_000, 249_999, 299_998]]
-    assert rows.tolist() == [wanted, wanted]
+    rows = memory.rows(np.broadcast_to(words, (2, 2, 3)))
+    assert rows.tolist() == [[wanted, [100_000 + row for row in wanted]]] * 2
 
 
-def test_sampling_is_uniform_over_what_each_agent_holds() -> None:
+@pytest.mark.parametrize("size", [7, 50])
+def test_sampling_is_uniform_over_what_each_agent_holds(size: int) -> None:
     memory = ReplayMemory(stack=2, capacity=50, observation_size=O)
-    memory.sizes[:] = [7, 50]
+    memory.size = size
     words = np.random.default_rng(0).integers(0, 2**32, (1, 2, 70_000), np.uint32)
     rows = memory.rows(words)[0].numpy()
-    for rows_of_agent, first, size in [(rows[0], 0, 7), (rows[1], 50, 50)]:
+    for rows_of_agent, first in [(rows[0], 0), (rows[1], 50)]:
         counts = np.bincount(rows_of_agent - first, minlength=size)
         assert counts.shape == (size,)
         mean = 70_000 / size
@@ -117,6 +117,6 @@ def test_sampling_is_uniform_over_what_each_agent_holds() -> None:
 def test_more_steps_than_are_staged_at_once_lose_nothing() -> None:
     memory = ReplayMemory(stack=1, capacity=1000, observation_size=O)
     for t in range(700):
-        add(memory, np.array([1.0 + t]), np.array([True]))
+        add(memory, np.array([1.0 + t]))
     memory.flush()
     assert held(memory, 0) == [1.0 + t for t in range(700)]

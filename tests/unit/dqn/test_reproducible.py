@@ -25,11 +25,9 @@ def own_parts(
 ) -> dict[str, torch.Tensor]:
     """All that belongs to one agent."""
     state = {name: torch.tensor(array) for name, array in running.state().items()}
-    size = int(state["replay.sizes"][agent])
     parts = {name: state[name][agent] for name in ("agent.online", "agent.target")}
     parts |= {name: state[name][agent] for name in ("agent.adam.exp_avg", "agent.adam.exp_avg_sq")}
-    parts |= {"size": state["replay.sizes"][agent], "position": state["replay.positions"][agent]}
-    parts["memory"] = state["replay.rows"][agent, :size]
+    parts["memory"] = state["replay.rows"][agent]
     for end in found:
         values = {"score": end.returns} if isinstance(end, Score) else end.metrics
         for name, each in values.items():

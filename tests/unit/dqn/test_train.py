@@ -63,13 +63,12 @@ def test_the_return_of_training_episodes_is_of_those_that_ended() -> None:
 
 
 def test_the_values_shown_are_of_states_from_the_whole_memory() -> None:
-    """Evenly spaced, and each agent's own, in memories of different lengths."""
+    """Evenly spaced, and each agent's own."""
     memory = ReplayMemory(stack=2, capacity=8, observation_size=1)
     for step in range(8):
         seen = np.array([[step], [10 + step]], np.float32)
-        real = np.array([True, step < 4])
-        memory.add(seen, np.zeros(2, np.int64), np.zeros(2), seen, np.zeros(2, np.bool_), real)
-    assert memory.remembered(4)[..., 0].tolist() == [[0, 2, 4, 6], [10, 11, 12, 13]]
+        memory.add(seen, np.zeros(2, np.int64), np.zeros(2), seen, np.zeros(2, np.bool_))
+    assert memory.remembered(4)[..., 0].tolist() == [[0, 2, 4, 6], [10, 12, 14, 16]]
 
 
 def test_steps_that_do_not_divide_into_segments_are_refused() -> None:
@@ -144,12 +143,12 @@ def test_an_update_may_sample_every_step_there_has_been(monkeypatch: pytest.Monk
     original = ReplayMemory.rows
 
     def noted(memory: ReplayMemory, words: np.ndarray) -> torch.Tensor:
-        sizes.append(int(memory.sizes[0]))
+        sizes.append(memory.size)
         return original(memory, words)
 
     monkeypatch.setattr(ReplayMemory, "rows", noted)
     evaluations(training([1], replace(PARAMS, train_freq=1, learning_starts=0, net_arch=(4,))))
-    assert sizes[:8] == [1, 2, 3, 4, 5, 6, 7, 8]  # no episode is shorter
+    assert sizes == [*range(1, 501), *[500] * 400]  # every step is one, also after an end
 
 
 def test_the_networks_act_only_where_an_agent_does_not_explore(

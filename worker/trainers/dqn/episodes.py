@@ -48,10 +48,10 @@ def play(
 ) -> Generator[None, None, Episodes]:
     """Do what `evaluate` does, pausing after each step of all environments."""
     shape = (network.stack, episodes)
-    env = envs.make_vector_env(env_id, network.stack * episodes)
+    env = envs.Copies(env_id, network.stack * episodes)
     try:
         seeds = [seed for source in streams for seed in env_seeds(source, episodes)]
-        observations = envs.reset(env, seeds)  # [S·E, O]
+        observations = env.reset(seeds)  # [S·E, O]
         returns = np.zeros(len(seeds))
         lengths = np.zeros(len(seeds), np.int64)
         # Only the first episode of each environment counts: those after it are more of them where
@@ -59,10 +59,11 @@ def play(
         playing = np.ones(len(seeds), np.bool_)
         while playing.any():
             actions = network.greedy(observations.reshape(*shape, -1))
-            observations, rewards, terminated, truncated, _ = env.step(actions.ravel())
-            returns += np.where(playing, rewards, 0.0)
+            led_to = env.step(actions.ravel())
+            observations = led_to.now
+            returns += np.where(playing, led_to.rewards, 0.0)
             lengths += playing
-            playing &= ~(terminated | truncated)
+            playing &= ~led_to.ended
             yield
     finally:
         env.close()

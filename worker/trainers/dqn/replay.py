@@ -26,7 +26,7 @@ class Batches(NamedTuple):
 
 
 class ReplayMemory:
-    """S ring buffers of the same capacity, each with its own length and write position."""
+    """S ring buffers that are written together, a step of every agent at a time."""
 
     def __init__(
         self,
@@ -40,12 +40,11 @@ class ReplayMemory:
         self._stack, self._o = stack, observation_size
         width = 2 * observation_size + 3
         self._storage = torch.zeros(stack, capacity, width, device=device)  # [S, C, W]
-        self.positions = np.zeros(stack, np.int64)  # [S] where the next row goes
-        self.sizes = np.zeros(stack, np.int64)  # [S] rows that hold a transition
+        self.position = 0  # where each agent's next row goes
+        self.size = 0  # rows of each agent that hold a transition
         # Never more steps than rows: a flush must not write a row twice.
         self._limit = min(_STAGED_STEPS, capacity)
         self._staged = np.zeros((self._limit, stack, width), np.float32)  # [T, S, W]
-        self._real = np.zeros((self._limit, stack), np.bool_)  # [T, S]
         self._t = 0
 
     def add(
@@ -55,13 +54,8 @@ class ReplayMemory:
         r_t: NDArray[np.floating],  # [S]
         s_t: NDArray[np.floating],  # [S, O]
         terminal_t: NDArray[np.bool_],  # [S]
-        real: NDArray[np.bool_],  # [S]
     ) -> None:
-        """Remember one step of every agent, except where `real` is false.
-
-        There the environment was only starting over, and the row would teach that an episode's end
-        leads to the next one's start.
-        """
+        """Remember one step of every agent."""
         if self._t == self._limit:
             self.flush()
         o, row = self._o, self._staged[self._t]
@@ -70,26 +64,18 @@ class ReplayMemory:
         row[:, 2 * o] = a_tm1
         row[:, 2 * o + 1] = r_t
         row[:, 2 * o + 2] = terminal_t
-        self._real[self._t] = real
         self._t += 1
 
     def flush(self) -> None:
         """Move what `add` has staged to where `sample` finds it."""
-        real = self._real[: self._t]  # [T, S]
         if not self._t:
             return
-        rank = np.cumsum(real, axis=0) - 1  # [T, S] how many of the agent's own rows come before
-        ring = (self.positions + rank) % self.capacity  # [T, S]
-        rows = (np.arange(self._stack) * self.capacity + ring)[real]  # [N]
+        ring = (self.position + np.arange(self._t)) % self.capacity  # [T]
         device = self._storage.device
-        self._storage.flatten(0, 1).index_copy_(
-            0,
-            torch.from_numpy(rows).to(device),
-            torch.from_numpy(self._staged[: self._t][real]).to(device),
-        )
-        written = real.sum(axis=0)  # [S]
-        self.positions = (self.positions + written) % self.capacity
-        self.sizes = np.minimum(self.sizes + written, self.capacity)
+        staged = torch.from_numpy(self._staged[: self._t]).to(device).transpose(0, 1)  # [S, T, W]
+        self._storage.index_copy_(1, torch.from_numpy(ring).to(device), staged)
+        self.position = (self.position + self._t) % self.capacity
+        self.size = min(self.size + self._t, self.capacity)
         self._t = 0
 
     def rows(self, words: NDArray[np.uint32]) -> Tensor:
@@ -99,7 +85,7 @@ class ReplayMemory:
         float32 product rounds up to `size` itself now and then. What is uneven about it is below
         one part in 2³² / size.
         """
-        index = (words.astype(np.int64) * self.sizes[:, None]) >> 32
+        index = (words.astype(np.int64) * self.size) >> 32
         index += np.arange(self._stack)[:, None] * self.capacity
         return torch.from_numpy(index).to(self._storage.device)
 
@@ -114,10 +100,8 @@ class ReplayMemory:
     def remembered(self, count: int) -> Tensor:
         """Return `count` states [S, count, O] of each agent, evenly spaced in its memory."""
         self.flush()
-        index = np.arange(count) * self.sizes[:, None] // count  # [S, count]
-        index += np.arange(self._stack)[:, None] * self.capacity
-        rows = torch.from_numpy(index).to(self._storage.device)
-        return self._storage.flatten(0, 1)[rows, : self._o]
+        rows = torch.from_numpy(np.arange(count) * self.size // count)  # [count]
+        return self._storage[:, rows.to(self._storage.device), : self._o]
 
     def sums(self) -> NDArray[np.float64]:
         """Return the sum of each agent's rows [S]: not finite where something remembered is not."""
@@ -129,9 +113,8 @@ class ReplayMemory:
         """Return all that is remembered, without the part that was never written."""
         self.flush()
         return {
-            "rows": self._storage[:, : max(self.sizes, default=0)].clone(),
-            "positions": torch.from_numpy(self.positions.copy()),
-            "sizes": torch.from_numpy(self.sizes.copy()),
+            "rows": self._storage[:, : self.size].clone(),
+            "position": torch.tensor(self.position),
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -139,6 +122,5 @@ class ReplayMemory:
         rows = state["rows"]
         self._storage.zero_()
         self._storage[:, : rows.shape[1]] = rows.to(self._storage.device)
-        self.positions = state["positions"].numpy().copy()
-        self.sizes = state["sizes"].numpy().copy()
+        self.position, self.size = int(state["position"]), rows.shape[1]
         self._t = 0

@@ -61,7 +61,7 @@ class Training:
         )
         self._told = time.monotonic()  # when the last Progress was due
         # Last, so that nothing that fails leaves it open.
-        self._env = envs.make_vector_env(job.env, len(job.seeds))
+        self._env = envs.Copies(job.env, len(job.seeds))
 
     def run(self) -> Generator[Event, None, None]:
         """Train from the current segment to the end; see `worker.trainers.protocol.Trainer`."""
@@ -107,16 +107,14 @@ class Training:
         agent.loss_sum.zero_()
         # A segment starts on fresh episodes; what was going on in the last one is left unfinished.
         sources = self._streams(Purpose.ENVIRONMENT, self.segment)
-        s_tm1 = envs.reset(env, [env_seeds(source, 1)[0] for source in sources])  # [S, O]
-        real = np.ones(len(self._job.seeds), np.bool_)  # [S] false where the step only starts over
+        s_tm1 = env.reset([env_seeds(source, 1)[0] for source in sources])  # [S, O]
         for t in range(self._job.eval_every):
             a_tm1 = random_actions[t]  # [S]
             if not all_explore[t]:
                 a_tm1 = np.where(explore[t], a_tm1, agent.act(s_tm1))
-            s_t, r_t, terminal_t, truncated_t, _ = env.step(a_tm1)
-            replay.add(s_tm1, a_tm1, r_t, s_t, terminal_t, real)
-            rewards[t], ended[t] = r_t, terminal_t | truncated_t
-            s_tm1, real = s_t, ~ended[t]
+            led_to = env.step(a_tm1)
+            replay.add(s_tm1, a_tm1, led_to.rewards, led_to.after, led_to.terminated)
+            rewards[t], ended[t], s_tm1 = led_to.rewards, led_to.ended, led_to.now
             step = self._step + t + 1
             # The order within a step is Stable-Baselines3's: the target network first.
             if step % params.target_update_interval == 0:
