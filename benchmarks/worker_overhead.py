@@ -208,7 +208,7 @@ def add_history(database: Database, spec: Spec, count: int) -> None:
         end = float(rng.uniform(9.0, 500.0))
         for step in steps:
             trial.report(end * step / steps[-1], step)
-        leases.finish(database, claim, state="COMPLETE", value=end, attributes={})
+        leases.finish(database, claim, state="COMPLETE", values=[end], attributes={})
 
 
 def time_start(url: str, study: str, database: Database) -> float:

@@ -13,6 +13,7 @@ import secrets
 import socket
 
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from trialfleet.store.storage import Database
 
@@ -44,10 +45,13 @@ class Leadership:
         self._lease_seconds = lease_seconds
 
     def hold(self) -> bool:
-        """Lead, or go on leading; False while another does."""
-        with self._database.transaction() as connection:
-            values = {**self._values, "lease": self._lease_seconds}
-            return connection.execute(LEAD, values).rowcount == 1
+        """Lead, or go on leading; False while another does, or if the study was deleted."""
+        values = {**self._values, "lease": self._lease_seconds}
+        try:
+            with self._database.transaction() as connection:
+                return connection.execute(LEAD, values).rowcount == 1
+        except IntegrityError:  # a leader's row belongs to a study
+            return False
 
     def resign(self) -> None:
         """Let another lead at once."""

@@ -67,7 +67,7 @@ class Outcome:
     """What an attempt came to; `worker.loop` writes it."""
 
     state: Literal["COMPLETE", "PRUNED"]
-    value: float
+    values: list[float]  # of each objective
     attributes: dict[str, Any]  # of ours
     system_attributes: dict[str, Any]  # of Optuna's
     reports: Reports  # to be sent again if the ending finds that some are missing
@@ -166,7 +166,7 @@ class Attempt:
             system |= artifact_link(model.artifact, "model.safetensors")
         return Outcome(
             state=state,
-            value=float(scores.mean()),
+            values=[float(scores.mean())],
             attributes=attributes,
             system_attributes=system,
             reports=reports,

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -200,17 +200,17 @@ class Worker:
                     raise
                 reason = _reason(exc)
                 bound.warning("trial failed", reason=reason)
-                self._finish(claim, "FAIL", None, {"reason": reason})
+                self._finish(claim, "FAIL", [], {"reason": reason})
             else:
                 self._finish(
                     claim,
                     outcome.state,
-                    outcome.value,
+                    outcome.values,
                     outcome.attributes,
                     system_attributes=outcome.system_attributes,
                     reports=outcome.reports,
                 )
-                bound.info("finished", state=outcome.state, value=round(outcome.value, 2))
+                bound.info("finished", state=outcome.state, value=round(outcome.values[0], 2))
         except LeaseLostError:
             # Losing a race is normal: whoever has the trial now will finish it.
             bound.info("lease lost, dropped the trial")
@@ -228,7 +228,7 @@ class Worker:
         self,
         claim: Claim,
         state: Any,
-        value: float | None,
+        values: Sequence[float],
         attributes: dict[str, Any],
         *,
         system_attributes: dict[str, Any] | None = None,
@@ -240,7 +240,7 @@ class Worker:
                 self._database,
                 claim,
                 state=state,
-                value=value,
+                values=values,
                 attributes={**attributes, **provenance},
                 system_attributes=system_attributes,
                 sent=reports.sent if reports is not None else 0,
@@ -264,7 +264,6 @@ class Worker:
                 self._database,
                 claim,
                 state="FAIL",
-                value=None,
                 attributes={"reason": reason, **asdict(self._provenance)},
             )
         except FleetError as exc:

@@ -27,14 +27,16 @@ TRIALS = text("""
             + (high - low) * random() * (1 - whole), distribution
         FROM trials, jsonb_to_recordset(CAST(:params AS jsonb))
             AS p (name text, low float8, high float8, whole integer, distribution text)
-    ), finished AS (
-        INSERT INTO fleet.finished (study_id, position, trial_id)
-        SELECT :study_id, number + 1, trial_id FROM trials
     )
     INSERT INTO public.trial_intermediate_values
         (trial_id, step, intermediate_value, intermediate_value_type)
     SELECT trial_id, step, 500 * random(), 'FINITE'
     FROM trials, unnest(CAST(:steps AS integer[])) AS step
+""")
+# What the triggers of our own database keep.
+FINISHED = text("""
+    INSERT INTO fleet.finished (study_id, position, trial_id)
+    SELECT study_id, number + 1, trial_id FROM public.trials WHERE study_id = :study_id
 """)
 COUNTERS = text("""
     INSERT INTO fleet.counters (study_id, waiting, running, complete, pruned, failed, finished)
@@ -50,8 +52,18 @@ def fill(
     *,
     distributions: dict[str, BaseDistribution],
     steps: list[int],
+    ours: bool,
 ) -> None:
-    """Give an empty study this many COMPLETE trials, without the triggers, and ANALYZE."""
+    """Give an empty study this many COMPLETE trials, the same ones each time, and ANALYZE.
+
+    Args:
+        postgres: The database.
+        study_id: Optuna's.
+        trials: How many.
+        distributions: Of the searched parameters.
+        steps: At which each trial has reported.
+        ours: Whether this database has our own schema, and not Optuna's tables alone.
+    """
     values = {
         "study_id": study_id,
         "steps": steps,
@@ -61,8 +73,10 @@ def fill(
         last = min(trials, first + _BATCH) - 1
         with postgres.transaction() as connection:
             connection.execute(text("SET LOCAL session_replication_role = replica"))
+            connection.execute(text("SELECT setseed(:seed)"), {"seed": first / (2.0 * trials)})
             connection.execute(TRIALS, {**values, "first": first, "last": last})
-    if trials:
+    if trials and ours:
+        postgres.call(FINISHED, {"study_id": study_id})
         postgres.call(COUNTERS, {"study_id": study_id, "trials": trials})
     postgres.call(text("ANALYZE"))
 

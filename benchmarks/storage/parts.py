@@ -11,6 +11,8 @@ from uuid import uuid4
 import numpy as np
 import optuna
 
+from benchmarks.soak_fleet import ROOT
+from benchmarks.stock import make_pruner
 from trialfleet.search import space
 from trialfleet.search.samplers import make_sampler
 from trialfleet.store import leases
@@ -20,12 +22,27 @@ from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reports
 from trialfleet.store.trials.life import Ending
+from trialfleet.study.file import parse
+from trialfleet.study.spec import Spec
 
 T = TypeVar("T")
 PARTS = ("claim", "open, suggest", "reports", "pruner", "finish")
 # What a worker reports beside the mean return: of each agent, at each evaluation.
 _METRICS = ("return", "length", "episode_return", "loss", "q_mean", "epsilon", "steps_per_second")
 _LEASE = 60.0  # seconds
+
+
+def cartpole(name: str) -> Spec:
+    """The search of cartpole.toml under another name, with random points and no end."""
+    file = (ROOT / "studies" / "cartpole.toml").read_text(encoding="utf-8")
+    for line, instead in (
+        ('name = "cartpole"', f'name = "{name}"'),
+        ("trials = 100", "trials = 1_000_000"),
+        ('sampler = "tpe"', 'sampler = "random"'),
+    ):
+        assert line in file
+        file = file.replace(line, instead)
+    return parse(file, source="cartpole.toml")
 
 
 class Clock:
@@ -105,7 +122,7 @@ class Ours:
                 database,
                 claim,
                 state=state,
-                value=values[len(curve) - 1],
+                values=[values[len(curve) - 1]],
                 attributes={"scores": [1.0] * spec.task.seeds, "worker": "bench"},
                 system_attributes=system,
                 sent=sent,
@@ -117,15 +134,13 @@ class Ours:
 class Stock:
     """Plain Optuna: ask, suggest, report and should_prune, tell."""
 
-    def __init__(self, storage: optuna.storages.BaseStorage, study: Study) -> None:
-        from benchmarks.stock import make_pruner
-
-        self._spec = study.spec
+    def __init__(self, storage: optuna.storages.BaseStorage, spec: Spec, seed: int = 0) -> None:
+        self._spec = spec
         self._optuna = optuna.load_study(
-            study_name=study.name,
+            study_name=spec.name,
             storage=storage,
-            sampler=make_sampler(study.spec, 0),
-            pruner=make_pruner(study.spec),
+            sampler=make_sampler(spec, seed),
+            pruner=make_pruner(spec),
         )
 
     def trial(self, values: list[float]) -> tuple[Clock, str]:

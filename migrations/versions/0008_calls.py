@@ -166,7 +166,7 @@ END $$
 # False where reports that a crash has lost must be sent first; then nothing was written.
 FINISH = """
 CREATE FUNCTION fleet.finish(
-    held bigint, subject integer, sent bigint, ending public.trialstate, score float8,
+    held bigint, subject integer, sent bigint, ending public.trialstate, scores float8[],
     user_keys text[], user_values text[], system_keys text[], system_values text[]
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
@@ -185,12 +185,11 @@ BEGIN
     IF attempt.step < sent THEN
         RETURN false;
     END IF;
-    IF score IS NOT NULL THEN
-        INSERT INTO public.trial_values (trial_id, objective, value, value_type)
-        VALUES (subject, 0, score, 'FINITE')
-        ON CONFLICT (trial_id, objective) DO UPDATE
-            SET value = excluded.value, value_type = excluded.value_type;
-    END IF;
+    INSERT INTO public.trial_values (trial_id, objective, value, value_type)
+    SELECT subject, s.place - 1, s.score, 'FINITE'
+    FROM unnest(scores) WITH ORDINALITY AS s (score, place)
+    ON CONFLICT (trial_id, objective) DO UPDATE
+        SET value = excluded.value, value_type = excluded.value_type;
     INSERT INTO public.trial_user_attributes (trial_id, key, value_json)
     SELECT subject, a.key, a.value FROM unnest(user_keys, user_values) AS a (key, value)
     ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json;

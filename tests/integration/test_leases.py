@@ -187,7 +187,7 @@ def test_a_pruned_or_failed_trial_may_have_no_value(database: Database) -> None:
     study = create(database)
     without_value: list[Ending] = ["PRUNED", "FAIL"]
     for state in without_value:
-        leases.finish(database, take(database), state=state, value=None, attributes={})
+        leases.finish(database, take(database), state=state, attributes={})
     assert [trial.value for trial in database.optuna_study(study.name).get_trials()] == [None, None]
 
 

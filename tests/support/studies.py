@@ -129,7 +129,7 @@ def finish(
         database,
         claim,
         state=state,
-        value=None if state == "FAIL" else value,
+        values=[] if state == "FAIL" else [value],
         attributes=attributes or ({"reason": "by hand"} if state == "FAIL" else {}),
         **more,
     )

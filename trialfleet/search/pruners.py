@@ -3,6 +3,8 @@
 The names, and the decisions, are Optuna 5's. A trial reports at its number of environment steps, so
 resources are environment steps. They are always numbers from the study file: left to itself, Optuna
 guesses them in each worker's process, from whatever trials that has seen.
+
+Whoever only reads a study file loads no NumPy, which the judges need.
 """
 
 from __future__ import annotations
@@ -12,15 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from trialfleet.checking.fields import Strict, by_name
 from trialfleet.checking.mistakes import FieldError
 from trialfleet.checking.rules import Real, Whole
-from trialfleet.search.judges import (
-    HalvingJudge,
-    HyperbandJudge,
-    Judge,
-    Never,
-    PercentileJudge,
-)
 
 if TYPE_CHECKING:
+    from trialfleet.search.judges import Judge
     from trialfleet.study.spec import Spec
 
 _TRIALS = Whole(0, 1_000_000)
@@ -47,6 +43,8 @@ class NoPruner(Pruner):
 
     def build(self, spec: Spec, trial_number: int) -> Judge:
         """Who decides about the trial of this number."""
+        from trialfleet.search.judges import Never
+
         return Never()
 
 
@@ -64,6 +62,8 @@ class Median(Pruner):
 
     def build(self, spec: Spec, trial_number: int) -> Judge:
         """Who decides about the trial of this number."""
+        from trialfleet.search.judges import PercentileJudge
+
         return PercentileJudge(
             percentile=50.0,
             n_startup_trials=self.n_startup_trials,
@@ -88,6 +88,8 @@ class Percentile(Pruner):
 
     def build(self, spec: Spec, trial_number: int) -> Judge:
         """Who decides about the trial of this number."""
+        from trialfleet.search.judges import PercentileJudge
+
         return PercentileJudge(
             percentile=self.percentile,
             n_startup_trials=self.n_startup_trials,
@@ -111,6 +113,8 @@ class Hyperband(Pruner):
 
     def build(self, spec: Spec, trial_number: int) -> Judge:
         """Who decides about the trial of this number."""
+        from trialfleet.search.judges import HyperbandJudge
+
         return HyperbandJudge(
             study=spec.name,
             number=trial_number,
@@ -138,6 +142,8 @@ class SuccessiveHalving(Pruner):
 
     def build(self, spec: Spec, trial_number: int) -> Judge:
         """Who decides about the trial of this number."""
+        from trialfleet.search.judges import HalvingJudge
+
         return HalvingJudge(
             min_resource=self.min_resource or spec.task.eval_every,
             reduction_factor=self.reduction_factor,

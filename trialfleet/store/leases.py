@@ -17,7 +17,7 @@ and the ended attempt, locked until the commit, keeps its worker out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -66,7 +66,8 @@ DELETE_CHECKPOINT = text("DELETE FROM fleet.checkpoints WHERE trial_id = :trial_
 # The functions say what they lock, and why: migrations/versions/0008_calls.py.
 CLAIM = text("SELECT * FROM fleet.claim(:study, :claim_id, :worker, :lease)")
 FINISH = text("""
-    SELECT fleet.finish(:fence, :trial_id, :sent, CAST(:state AS public.trialstate), :value,
+    SELECT fleet.finish(:fence, :trial_id, :sent, CAST(:state AS public.trialstate),
+        CAST(:scores AS float8[]),
         CAST(:keys AS text[]), CAST(:values AS text[]),
         CAST(:system_keys AS text[]), CAST(:system_values AS text[])) AS finished
 """)
@@ -164,7 +165,7 @@ def finish(
     claim: Claim,
     *,
     state: Ending,
-    value: float | None,
+    values: Sequence[float] = (),
     attributes: Mapping[str, Any],
     system_attributes: Mapping[str, Any] | None = None,
     sent: int = 0,
@@ -175,7 +176,7 @@ def finish(
         database: Of this process.
         claim: Ours.
         state: What the trial becomes, for good.
-        value: Finite, or None (FAIL, or PRUNED before the first report).
+        values: Of each objective, finite; none for FAIL, and PRUNED before the first report.
         attributes: User attributes to store with it, JSON values.
         system_attributes: Optuna's own, such as the rungs of its last verdict.
         sent: The last step that it has reported; 0 if none.
@@ -189,12 +190,12 @@ def finish(
         StudyDeletedError: It is gone, and its study with it.
     """
     system = system_attributes or {}
-    values = {
+    parameters = {
         "fence": claim.fence,
         "trial_id": claim.trial_id,
         "sent": sent,
         "state": state,
-        "value": value,
+        "scores": [*values],
         "keys": [*attributes],
         # allow_nan=False: JSON has no NaN, and PostgreSQL's readers would stumble over it.
         "values": [json.dumps(each, allow_nan=False) for each in attributes.values()],
@@ -202,7 +203,7 @@ def finish(
         "system_values": [json.dumps(each) for each in system.values()],
     }
     with refusals():
-        return bool(database.call(FINISH, values)[0].finished)
+        return bool(database.call(FINISH, parameters)[0].finished)
 
 
 def start_over(database: Database, claim: Claim) -> None:

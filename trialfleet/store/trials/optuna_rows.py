@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from optuna.artifacts._upload import ARTIFACTS_ATTR_PREFIX, ArtifactMeta
@@ -17,14 +17,18 @@ from trialfleet.store.trials import life
 
 
 def create_study(
-    connection: Connection, name: str, *, attributes: Mapping[str, object] | None = None
+    connection: Connection,
+    name: str,
+    *,
+    directions: Sequence[StudyDirection] = (StudyDirection.MAXIMIZE,),
+    attributes: Mapping[str, object] | None = None,
 ) -> int:
-    """Insert an Optuna study that maximizes, in the caller's transaction; its id.
+    """Insert an Optuna study, in the caller's transaction; its id.
 
     Raises:
         IntegrityError: One of this name exists; the transaction is over.
     """
-    values = {"name": name, "directions": [StudyDirection.MAXIMIZE.name]}
+    values = {"name": name, "directions": [each.name for each in directions]}
     study_id = int(connection.execute(statements.CREATE_STUDY, values).scalar_one())
     for key, value in (attributes or {}).items():
         connection.execute(
