@@ -18,16 +18,19 @@ from trialfleet.store import leases, studies
 from trialfleet.store.storage import Database
 
 
-def crowd(url: str, stock_url: str, trials: int, workers: int, seconds: float) -> str:
+def crowd(url: str, stock_url: str | None, trials: int, workers: int, seconds: float) -> str:
     """Claims by workers that train for a second on average; then whole trials, without a pause."""
     claims = [float(line) for line in _run(url, workers, seconds, "claims")]
     p50, p95, p99 = 1e3 * np.quantile(claims, [0.5, 0.95, 0.99])
     ours = sum(int(line) for line in _run(url, workers, seconds, "trials")) / seconds
-    stock = sum(int(line) for line in _run(stock_url, workers, seconds, "stock")) / seconds
+    beside = ""
+    if stock_url is not None:
+        stock = sum(int(line) for line in _run(stock_url, workers, seconds, "stock")) / seconds
+        beside = f", stock {stock:.1f}"
     return (
         f"{workers:>3} workers, {trials:>7,} trials there: claim p50 {p50:.1f}, p95 {p95:.1f},"
-        f" p99 {p99:.1f} ms of {len(claims):,}; whole trials a second {ours:.1f},"
-        f" stock {stock:.1f}"
+        f" p99 {p99:.1f} ms of {len(claims):,}; whole trials a second {ours:.1f}"
+        f"{beside}"
     )
 
 
