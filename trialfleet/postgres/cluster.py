@@ -17,11 +17,12 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
-
-import psutil
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trialfleet.errors import UsageError
+
+if TYPE_CHECKING:
+    import psutil
 
 _PORT = 5432
 _START_PATIENCE, _STOP_PATIENCE = 60.0, 60.0  # seconds; a crash is recovered from at the start
@@ -164,6 +165,8 @@ class Cluster:
 
     def stop(self) -> None:
         """Stop the server, if it runs, and wait until it is gone."""
+        import psutil
+
         server = self._server()
         if server is None:
             return
@@ -184,6 +187,8 @@ class Cluster:
 
     def _server(self) -> psutil.Process | None:
         """The process that runs in this folder, wherever the folder has been moved since."""
+        import psutil  # of the extra `embedded`, which a service of a fleet does without
+
         number = self._postmaster_line(0)
         if not number.isdigit():
             return None
