@@ -35,7 +35,7 @@ def crowd(url: str, stock_url: str | None, trials: int, workers: int, seconds: f
 
 
 def _run(url: str, workers: int, seconds: float, what: str) -> list[str]:
-    begin = time.time() + 3.0 + 0.25 * workers  # by then every process has started
+    begin = time.time() + 5.0 + 0.8 * workers  # by then every process has started
     command = [sys.executable, "-m", "benchmarks.storage.crowd", url, what]
     processes = [
         subprocess.Popen(

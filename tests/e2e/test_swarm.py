@@ -30,6 +30,8 @@ def stack(images: None, secrets: Path) -> Iterator[str]:
     joined = docker("info", "--format", "{{.Swarm.LocalNodeState}}").strip() == "active"
     if not joined:
         docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+    # What a run that was killed has left: its passwords are not these.
+    docker("volume", "rm", f"{STACK}_data", check=False)
     study = str(ROOT / "tests" / "e2e" / "tiny.toml")
     # The images are here, and in no registry.
     deploy = ("stack", "deploy", "--resolve-image", "never", "--compose-file", FILE, STACK)
