@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from optuna.trial import TrialState
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
-from tests.support.studies import create, expire, take
+from tests.support.studies import create, expire, send, take
 from trialfleet.errors import LeaseLostError, StudyDeletedError
+from trialfleet.postgres.outages import lease_was_lost
 from trialfleet.store import leases, metrics
 from trialfleet.store.leases import Claim
 from trialfleet.store.optuna.history import Curves
@@ -101,6 +106,39 @@ def test_a_report_extends_the_lease_and_is_refused_without_one(database: Databas
     database.optuna_storage().delete_study(study.search_id)
     with pytest.raises(StudyDeletedError):
         own.flush()
+
+
+METRIC = text("INSERT INTO fleet.metrics VALUES (:trial_id, 'loss', 99, '{1}')")
+REPORT = text("SELECT fleet.report(:fence, :trial_id, 0, '{16}', '{1}', '{}', '{}', '{}')")
+NO_FENCE = text("SELECT set_config('fleet.fence', '', true)")
+
+
+def test_what_follows_a_report_in_its_transaction_is_looked_at_again(database: Database) -> None:
+    """The report has looked at the lease for its own rows alone."""
+    create(database)
+    claim = take(database)
+    values = {"fence": claim.fence, "trial_id": claim.trial_id}
+    with database.engine.connect() as connection:
+        connection.execute(REPORT, values)
+        connection.execute(NO_FENCE)
+        with pytest.raises(DBAPIError) as caught:
+            connection.execute(METRIC, values)
+    assert lease_was_lost(caught.value)
+
+
+def test_a_report_is_refused_for_a_trial_that_has_finished_or_is_not_its_own(
+    database: Database,
+) -> None:
+    study = create(database, trials=2)
+    claim, other = take(database), take(database)
+    with pytest.raises(LeaseLostError):
+        send(database, replace(claim, trial_id=other.trial_id), 16, [1.0])
+    # By Optuna, under the lease, which is still open.
+    storage = database.optuna_storage(claim.fence)
+    storage.set_trial_state_values(claim.trial_id, TrialState.PRUNED)
+    with pytest.raises(LeaseLostError, match="PRUNED"):
+        send(database, claim, 16, [1.0])
+    assert metrics.read(database, study.search_id, "return") == {}
 
 
 def test_a_report_does_not_wait_for_the_disk_and_an_ending_does(database: Database) -> None:

@@ -12,15 +12,17 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import psycopg2
-from sqlalchemy import URL, Connection, Engine, Row, TextClause, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, TextClause, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 
 from trialfleet.errors import DatabaseUnavailableError
-from trialfleet.postgres import waiting  # noqa: F401 - bounds every wait of this process
+from trialfleet.postgres import (
+    calls,
+    waiting,  # noqa: F401 - bounds every wait of this process
+)
 from trialfleet.postgres.outages import is_momentary
 from trialfleet.postgres.refusals import translated_errors
 
@@ -37,14 +39,6 @@ _LIMITED = "fleet_silence_limited"
 # Maximum pause between connection attempts, and maximum total wait, in seconds, for a server that
 # says that it is about to accept connections.
 _LONGEST_PAUSE, _PATIENCE = 5.0, 300.0
-# More than three quarters of what is not kept for superusers. Every role may see these numbers.
-NEARLY_FULL = text("""
-    SELECT (SELECT sum(numbackends) FROM pg_stat_database) > 0.75 * (
-        current_setting('max_connections')::integer
-        - current_setting('superuser_reserved_connections')::integer
-        - coalesce(current_setting('reserved_connections', true)::integer, 0)
-    )
-""")
 # The execution option of a connection, or of an engine, that holds a transaction's fence.
 FENCE = "fleet_fence"
 
@@ -90,8 +84,6 @@ class Postgres:
         event.listen(self.engine, "before_cursor_execute", _limit_silence, retval=True)
         event.listen(self.engine, "checkin", _note_use)
         event.listen(self.engine, "checkout", _refuse_dead)
-        # A statement alone is a transaction without a BEGIN and a COMMIT, each a round trip.
-        self._alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._connect()
 
     def _connect(self) -> None:
@@ -135,25 +127,15 @@ class Postgres:
         values: Mapping[str, Any] | None = None,
         *,
         fence: int | None = None,
-    ) -> Sequence[Row[Any]]:
-        """Run one statement as a transaction of its own, in one round trip; its rows.
+    ) -> Sequence[Any]:
+        """Run one statement as a transaction of its own, in one round trip; its named tuples.
 
         Args:
             statement: Alone, or one that calls a function.
             values: Of its parameters.
             fence: As for `transaction`.
         """
-        if fence is not None:
-            statement = _under_fence(statement)
-            values = {**(values or {}), "fleet_fence": str(fence)}
-        with self._alone.connect() as connection:
-            result = connection.execute(statement, values or {})
-            return result.all() if result.returns_rows else []
-
-    def nearly_full(self) -> bool:
-        """Whether the server is running out of connections."""
-        with self.transaction() as connection:
-            return bool(connection.scalar(NEARLY_FULL))
+        return calls.call(self.engine, statement, values, fence)
 
     def close_idle(self) -> None:
         """Close the connections that nobody is using; they are opened again when needed."""
@@ -162,12 +144,6 @@ class Postgres:
     def close(self) -> None:
         """Give every connection back."""
         self.engine.dispose()
-
-
-@lru_cache
-def _under_fence(statement: TextClause) -> TextClause:
-    # Two statements in one message are one transaction.
-    return text(f"SELECT set_config('fleet.fence', :fleet_fence, true); {statement.text}")
 
 
 def _note_use(_connection: Any, record: Any) -> None:
@@ -189,9 +165,6 @@ def _refuse_dead(connection: Any, record: Any, _proxy: Any) -> None:
 
 
 def _prepare_transaction(connection: Connection) -> None:
-    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
-        connection.info[_LIMITED] = None  # see `Postgres.call`
-        return
     # Nothing outlives the transaction, so a transaction-pooling proxy between us and PostgreSQL
     # does no harm.
     fence = connection.get_execution_options().get(FENCE)

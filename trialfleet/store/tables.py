@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 SCHEMA = "fleet"
 # The migration that this code needs; a test holds it to the newest one.
-REVISION = "0008"
+REVISION = "0009"
 
 metadata = MetaData(schema=SCHEMA)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
-from optuna.trial import TrialState
-from sqlalchemy import event
+from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.storage.history import fill
 from tests.support.studies import at_once, create, finish, send, take, take_all, train_by_hand
 from trialfleet.search.space import distributions
+from trialfleet.store.optuna import rows
 from trialfleet.store.optuna.history import Curves
 from trialfleet.store.storage import Database
 
@@ -57,21 +58,24 @@ def test_curves_are_those_of_the_complete_trials(database: Database) -> None:
     assert [t.state for t in theirs] == [t.state for t in trials]
 
 
-def test_finished_trials_are_read_once(open_database: Open) -> None:
+def test_finished_trials_are_read_once(
+    open_database: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database, other = open_database(), open_database()
     study = create(database, trials=9)
     read = database.optuna_study(study.name)
     claims = take_all(other)
-    rows: list[int] = []
-    event.listen(
-        database.engine,
-        "after_cursor_execute",
-        lambda *args: rows.append(args[1].rowcount) if "fleet.finished f" in args[2] else None,
-    )
+    read_numbers: list[int] = []
+
+    def frozen(row: Any) -> FrozenTrial:
+        read_numbers.append(row.number)
+        return rows.frozen(row)
+
+    monkeypatch.setattr("trialfleet.store.optuna.history.frozen", frozen)
     for claim in claims:
         finish(other, claim)
         read.get_trials(deepcopy=False)
-    assert rows == [1] * len(claims)
+    assert read_numbers == [claim.number for claim in claims]
 
 
 @pytest.mark.parametrize("workers", [8])
