@@ -2,57 +2,70 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import multiprocessing
 import time
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import optuna
 from optuna.storages import RDBStorage
 
-from benchmarks.soak_fleet import ROOT
 from benchmarks.storage.parts import Ours, Stock, Way, cartpole, returns
 from trialfleet.postgres.url import parse_url
 from trialfleet.store import leases, studies
 from trialfleet.store.storage import Database
 
+# Of processes that have imported everything: they are forks, or hundreds would take minutes.
+_START, _SLOWEST_TRIAL = 120.0, 300.0  # seconds
+
 
 def crowd(url: str, stock_url: str | None, trials: int, workers: int, seconds: float) -> str:
     """Claims by workers that train for a second on average; then whole trials, without a pause."""
-    claims = [float(line) for line in _run(url, workers, seconds, "claims")]
+    claims = [each for own in _run(url, workers, seconds, "claims") for each in own]
     p50, p95, p99 = 1e3 * np.quantile(claims, [0.5, 0.95, 0.99])
-    ours = sum(int(line) for line in _run(url, workers, seconds, "trials")) / seconds
-    beside = ""
-    if stock_url is not None:
-        stock = sum(int(line) for line in _run(stock_url, workers, seconds, "stock")) / seconds
-        beside = f", stock {stock:.1f}"
-    return (
-        f"{workers:>3} workers, {trials:>7,} trials there: claim p50 {p50:.1f}, p95 {p95:.1f},"
-        f" p99 {p99:.1f} ms of {len(claims):,}; whole trials a second {ours:.1f}"
-        f"{beside}"
+    ours = sum(map(len, _run(url, workers, seconds, "trials"))) / seconds
+    row = (
+        f"{workers:>7} {trials:>8,} {p50:>10.1f} {p95:>6.1f} {p99:>6.1f} {len(claims):>8,}"
+        f" {ours:>12.1f}"
     )
+    if stock_url is None:
+        return row
+    stock = sum(map(len, _run(stock_url, workers, seconds, "stock"))) / seconds
+    return f"{row} {stock:>6.1f} {ours / stock:>6.1f}x"
 
 
-def _run(url: str, workers: int, seconds: float, what: str) -> list[str]:
-    begin = time.time() + 5.0 + 0.8 * workers  # by then every process has started
-    command = [sys.executable, "-m", "benchmarks.storage.crowd", url, what]
+HEAD = (
+    "Claims, ms, by workers that train for a second on average; whole trials a second without\n"
+    f"{'workers':>7} {'trials':>8} {'claim p50':>10} {'p95':>6} {'p99':>6} {'claims':>8}"
+    f" {'trials/s':>12} {'stock':>6}"
+)
+
+
+def _run(url: str, workers: int, seconds: float, what: str) -> list[list[float]]:
+    """The seconds of each claim or trial of each process."""
+    context = multiprocessing.get_context("fork")
+    barrier, done = context.Barrier(workers), context.Queue()
+    arguments = (url, what, seconds, barrier, done)
     processes = [
-        subprocess.Popen(
-            [*command, str(begin), str(seconds), str(slot)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        context.Process(target=_work, args=(slot, *arguments), daemon=True)
         for slot in range(workers)
     ]
-    lines = [line for each in processes for line in each.communicate()[0].splitlines()]
-    assert not any(each.returncode for each in processes), "every process came to its end"
-    return lines
+    for each in processes:
+        each.start()
+    try:
+        return [done.get(timeout=_START + seconds + _SLOWEST_TRIAL) for _ in processes]
+    finally:
+        for each in processes:
+            each.join(timeout=10)
+            each.kill()
 
 
-def work(url: str, what: str, begin: float, seconds: float, slot: int) -> None:
-    """One process: print the seconds of each claim, or how many trials it has done."""
+def _work(
+    slot: int, url: str, what: str, seconds: float, barrier: Barrier, done: Queue[Any]
+) -> None:
     rng = np.random.default_rng(slot)
     if what == "stock":
         spec = cartpole("stock")
@@ -63,23 +76,23 @@ def work(url: str, what: str, begin: float, seconds: float, slot: int) -> None:
         study = studies.find(database, "crowd")
         spec = study.spec
         way = Ours(database, study)
-    time.sleep(max(0.0, begin - time.time()))
-    done = 0
-    while time.time() < begin + seconds:
-        if what != "claims":
-            way.trial(returns(rng, spec.task.segments))
-            done += 1
-            continue
-        time.sleep(rng.uniform(0.5, 1.5))
+    taken = []
+    barrier.wait(timeout=_START)
+    end = time.monotonic() + seconds
+    while True:
+        if what == "claims":
+            time.sleep(rng.uniform(0.5, 1.5))
         started = time.perf_counter()
-        claim = leases.claim(database, "crowd", worker="b", claim_id=uuid4(), lease_seconds=60.0)
-        print(time.perf_counter() - started)
-        assert claim is not None
-        leases.finish(database, claim, state="COMPLETE", values=[1.0], attributes={})
-    if what != "claims":
-        print(done)
-
-
-if __name__ == "__main__":
-    url, what, begin, seconds, slot = sys.argv[1:]
-    work(url, what, float(begin), float(seconds), int(slot))
+        if what == "claims":
+            claim = leases.claim(
+                database, "crowd", worker="b", claim_id=uuid4(), lease_seconds=60.0
+            )
+        else:
+            way.trial(returns(rng, spec.task.segments))
+        if time.monotonic() > end:
+            break  # not within the time
+        taken.append(time.perf_counter() - started)
+        if what == "claims":
+            assert claim is not None
+            leases.finish(database, claim, state="COMPLETE", values=[1.0], attributes={})
+    done.put(taken)

@@ -32,13 +32,13 @@ _METRICS = ("return", "length", "episode_return", "loss", "q_mean", "epsilon", "
 _LEASE = 60.0  # seconds
 
 
-def cartpole(name: str) -> Spec:
-    """The search of cartpole.toml under another name, with random points and no end."""
+def cartpole(name: str, sampler: str = "random") -> Spec:
+    """The search of cartpole.toml under another name, with another sampler and no end."""
     file = (ROOT / "studies" / "cartpole.toml").read_text(encoding="utf-8")
     for line, instead in (
         ('name = "cartpole"', f'name = "{name}"'),
         ("trials = 100", "trials = 1_000_000"),
-        ('sampler = "tpe"', 'sampler = "random"'),
+        ('sampler = "tpe"', f'sampler = "{sampler}"'),
     ):
         assert line in file
         file = file.replace(line, instead)

@@ -45,10 +45,13 @@ def _replace(function: str) -> None:
 NOT_LOOKED_AT = "current_setting('fleet.reporting', true) IS DISTINCT FROM NEW.trial_id::text"
 
 # Two statements may see two moments: a claim that its twin has committed between them was taken for
-# one that has ended.
+# one that has ended. And nobody looks through a long study for what the counters say is not there.
 CLAIM = before.CLAIM.replace(
     "WHERE a.claim_id = claim_key) THEN",
     "WHERE a.claim_id = claim_key AND a.ended_at IS NOT NULL) THEN",
+).replace(
+    "WHERE t.study_id = subject AND t.state = 'WAITING'",
+    "WHERE kept.waiting > 0 AND t.study_id = subject AND t.state = 'WAITING'",
 )
 
 # As in 0008, with one look at the lease: its row is locked to the commit, so that nobody ends it or

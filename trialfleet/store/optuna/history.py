@@ -76,10 +76,9 @@ class Curves:
             return
         values = {"study_id": self._study_id, "known": self._known, "position": now.finished}
         for row in self._postgres.call(statements.FINISHED_CURVES, values):
-            new = np.frombuffer(row.values, dtype=">f8").astype(float)
-            # Timsort: what was there is in order already.
-            merged = np.concatenate([self._at.get(row.step, new[:0]), new])
-            self._at[row.step] = np.sort(merged, kind="stable")
+            new = np.sort(np.frombuffer(row.values, dtype=">f8").astype(float))
+            there = self.at(row.step)
+            self._at[row.step] = np.insert(there, np.searchsorted(there, new), new)
         self._known, self.complete = now.finished, now.complete
 
     def at(self, step: int) -> NDArray[np.float64]:
