@@ -34,22 +34,17 @@ def call(
     if fence is not None:
         sql, parameters = _UNDER_FENCE + sql, {**parameters, "fleet_fence": str(fence)}
     pooled = engine.raw_connection()
+    connection: Any = pooled.driver_connection
     try:
-        connection: Any = pooled.driver_connection
         # Without it the driver would send a BEGIN, and we a COMMIT, each a round trip.
         connection.autocommit = True
         with connection.cursor(cursor_factory=NamedTupleCursor) as cursor:
             cursor.execute(sql, parameters)
-            rows = cursor.fetchall() if cursor.description else []
-        connection.autocommit = False
-        return rows
+            return cursor.fetchall() if cursor.description else []
     except psycopg2.Error as exc:
         gone = bool(engine.dialect.is_disconnect(exc, connection, None))  # type: ignore[arg-type]
         if gone:
-            pooled.invalidate(exc)
-            engine.dispose()  # the pool's others have died of the same
-        else:
-            connection.autocommit = False
+            engine.dispose()  # those that wait in the pool have died of the same
         raise DBAPIError.instance(
             sql,
             None,  # an error's text shows no values
@@ -58,10 +53,10 @@ def call(
             connection_invalidated=gone,
             dialect=engine.dialect,
         ) from exc
-    except BaseException as exc:
-        pooled.invalidate(exc)  # a reply may be under way
-        raise
     finally:
+        # The driver itself has closed one whose reply was interrupted, and the pool drops those.
+        if not connection.closed:
+            connection.autocommit = False
         pooled.close()
 
 
