@@ -151,12 +151,7 @@ def measure_tpe(url: str, trials: int, repeat: int) -> None:
         cached = optuna.storages.get_storage(storage)
         rows = {
             "ours": suggestions.medians(lambda: suggestions.ours(database, study), repeat),
-            "stock": suggestions.medians(
-                lambda: suggestions.stock(
-                    cached, study.spec.model_copy(update={"name": spec.name})
-                ),
-                repeat,
-            ),
+            "stock": suggestions.medians(lambda: suggestions.stock(cached, spec), repeat),
         }
         storage.engine.dispose()
     for name, (stored, thought) in rows.items():
