@@ -46,13 +46,19 @@ NOT_LOOKED_AT = "current_setting('fleet.reporting', true) IS DISTINCT FROM NEW.t
 
 # Two statements may see two moments: a claim that its twin has committed between them was taken for
 # one that has ended. And nobody looks through a long study for what the counters say is not there.
-CLAIM = before.CLAIM.replace(
-    "WHERE a.claim_id = claim_key) THEN",
-    "WHERE a.claim_id = claim_key AND a.ended_at IS NOT NULL) THEN",
-).replace(
-    "WHERE t.study_id = subject AND t.state = 'WAITING'",
-    "WHERE kept.waiting > 0 AND t.study_id = subject AND t.state = 'WAITING'",
-)
+CLAIM = before.CLAIM
+for old, new in (
+    (
+        "WHERE a.claim_id = claim_key) THEN",
+        "WHERE a.claim_id = claim_key AND a.ended_at IS NOT NULL) THEN",
+    ),
+    (
+        "WHERE t.study_id = subject AND t.state = 'WAITING'",
+        "WHERE kept.waiting > 0 AND t.study_id = subject AND t.state = 'WAITING'",
+    ),
+):
+    assert CLAIM.count(old) == 1, old
+    CLAIM = CLAIM.replace(old, new)
 
 # As in 0008, with one look at the lease: its row is locked to the commit, so that nobody ends it or
 # the trial before, and the guard has nothing to add.

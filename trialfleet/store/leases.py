@@ -63,7 +63,7 @@ STUDY = text("""
 """)
 DELETE_CHECKPOINT = text("DELETE FROM fleet.checkpoints WHERE trial_id = :trial_id")
 
-# The functions say what they lock, and why: migrations/versions/0008_calls.py.
+# The functions say what they lock, and why: migrations/versions/0008_calls.py, 0009_reports.py.
 CLAIM = text("SELECT * FROM fleet.claim(:study, :claim_id, :worker, :lease)")
 FINISH = text("""
     SELECT fleet.finish(:fence, :trial_id, :sent, CAST(:state AS public.trialstate),
