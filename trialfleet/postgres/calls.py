@@ -54,10 +54,13 @@ def call(
             dialect=engine.dialect,
         ) from exc
     finally:
-        # The driver itself has closed one whose reply was interrupted, and the pool drops those.
-        if not connection.closed:
+        if connection.closed:
+            # Lost, or closed by the driver because the wait for its reply was interrupted. The pool
+            # would try a rollback on it and print the traceback of that.
+            pooled.invalidate()
+        else:
             connection.autocommit = False
-        pooled.close()
+            pooled.close()
 
 
 @cache
