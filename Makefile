@@ -49,7 +49,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import importlib.metadata as m, sys; sys.exit(m.version("torch").split("+")[0] != "$(TORCH)".split("==")[1])' 2>/dev/null \
 	  || $(BIN)/pip install --quiet --no-deps --retries 1 --timeout 15 --extra-index-url $(TORCH_INDEX_URL) $(TORCH)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[worker,embedded,dashboard,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[worker,embedded,report,tensorboard,dashboard,metrics,play,onnx,dev]'
 	touch $(READY)
 
 clean:
