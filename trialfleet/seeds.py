@@ -13,7 +13,7 @@ from itertools import count as count_from
 import numpy as np
 
 # The first number of each spawn key. Changing one changes every result: never do it.
-_SEARCH, _FRESH, _SAMPLER, _SHARED = range(4)
+_SEARCH, _FRESH, _SAMPLER, _SHARED, _AUDIT = range(5)
 
 # PyTorch's CPU generator uses only the low 32 bits of a seed, so seeds must differ in those.
 _LOW_BITS = 0xFFFF_FFFF
@@ -53,6 +53,11 @@ def sampler_seed(study_seed: int, trial_number: int) -> int:
 def shared_seed(study_seed: int) -> int:
     """One seed for all workers' samplers, 0 <= seed < 2**32: they draw from one sequence."""
     return _draw32(study_seed, _SHARED)
+
+
+def audited(study_seed: int, trial_number: int, share: float) -> bool:
+    """Whether the trial, if it is pruned, is one of the `share` that is trained to its end."""
+    return _draw32(study_seed, _AUDIT, trial_number) < share * 2**32
 
 
 def _draws(study_seed: int, *key: int) -> Iterator[int]:

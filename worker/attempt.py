@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -25,6 +26,8 @@ from trialfleet.store.optuna.history import Curves
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials.optuna_rows import artifact_link
+from trialfleet.store.trials.verdicts import StoredVerdict
+from worker.audit import Audit, Remembering
 from worker.configuration import Opened, open_trial
 from worker.provenance import Provenance
 from worker.reports import Reports
@@ -111,6 +114,13 @@ class Attempt:
         task = study.spec.task
         self._stall = task.stall_seconds or math.inf
         self._ends = time.monotonic() + (task.max_seconds or math.inf)
+        self._audit = Audit(database, study, claim)
+        self._judge: Remembering | None = None  # of the search's trials
+
+    @property
+    def verdict(self) -> StoredVerdict | None:
+        """By which the trial ends as PRUNED, even if the training that goes on fails."""
+        return self._audit.verdict
 
     def run(self) -> Outcome:
         """Train the trial to its end, or to where its pruner ends it.
@@ -140,10 +150,11 @@ class Attempt:
             every=self._settings.checkpoint_every,
         )
         step = self._patiently(lambda: checkpoints.restore(trainer))
+        self._patiently(self._audit.resume)
         self._watch.resume(step)
         reports = self._reports(opened, step)
         try:
-            state, last, scores = self._train(job, trainer, reports, checkpoints)
+            verdict, last, scores = self._train(job, trainer, reports, checkpoints)
         except StopRequested:
             # Best effort, and quick: the trial is given back with or without it.
             with suppress(SQLAlchemyError, FleetError):
@@ -151,22 +162,31 @@ class Attempt:
                     checkpoints.save()
             raise
         self._patiently(reports.flush)
+        value = float(scores.mean())
         attributes: dict[str, Any] = {
             "scores": scores.tolist(),
             "seeds": list(job.seeds),
             "steps": last * len(job.seeds),
             "seconds": round(time.monotonic() - started, 3),
-            "attempt": self._claim.attempt,
             "trained_by": checkpoints.trained_by,
         }
         system = dict(reports.attributes)
+        if verdict is not None:
+            if last > verdict.step:
+                attributes["audit"] = {
+                    "score": value,
+                    "scores": attributes["scores"],
+                    "steps": (last - verdict.step) * len(job.seeds),
+                }
+            attributes = {**attributes, **verdict.attributes, "steps": attributes["steps"]}
+            value = verdict.value
         if self._claim.stage == "final":
             model = self._patiently(lambda: self._store_model(trainer))
             attributes["model"] = asdict(model)
             system |= artifact_link(model.artifact, "model.safetensors")
         return Outcome(
-            state=state,
-            values=[float(scores.mean())],
+            state="COMPLETE" if verdict is None else "PRUNED",
+            values=[value],
             attributes=attributes,
             system_attributes=system,
             reports=reports,
@@ -174,19 +194,26 @@ class Attempt:
 
     def _train(
         self, job: Job, trainer: Trainer, reports: Reports, checkpoints: Checkpoints
-    ) -> tuple[Literal["COMPLETE", "PRUNED"], int, NDArray[np.float64]]:
-        """Train; how it ended, after which step, and the score of each agent [S]."""
+    ) -> tuple[StoredVerdict | None, int, NDArray[np.float64]]:
+        """Train; the verdict if it was pruned, the last step, and each agent's score there [S]."""
+        audit = self._audit
         for event in self._events(trainer):
             self._watch.check()
             self._watch.progress(event.step, agents=len(job.seeds))
             if isinstance(event, Score):
-                return "COMPLETE", event.step, event.returns
+                return audit.verdict, event.step, event.returns
             if isinstance(event, Progress):
                 continue
-            reports.add(event)
+            if audit.reports(event.step):
+                reports.add(event)
             written = reports.try_to_flush()
-            if written and event.step < job.train_steps and reports.pruned(self._storage):
-                return "PRUNED", event.step, event.metrics["return"]
+            judged = written and audit.verdict is None and event.step < job.train_steps
+            if judged and reports.pruned(self._storage):
+                assert self._judge is not None, "nobody else prunes"
+                verdict = self._judge.stored(event.step, event.metrics["return"], job.seeds)
+                if not audit.chosen:
+                    return verdict, event.step, event.metrics["return"]
+                self._patiently(partial(audit.begin, verdict))
             checkpoints.take(trainer, event.step)
             if written:
                 checkpoints.save_if_due()
@@ -221,13 +248,18 @@ class Attempt:
     def _reports(self, opened: Opened, start: int) -> Reports:
         """Those of an attempt that begins at step `start`."""
         pruner, spec = self._study.spec.search.pruner, self._study.spec
+        passed = len(opened.rungs) if start else 0
+        self._judge = None
+        if self._claim.stage == "search":
+            judge = pruner.build(spec, self._claim.number)
+            self._judge = Remembering(judge, opened.rungs if start else {})
         return Reports(
             self._database,
             self._claim,
-            judge=pruner.build(spec, self._claim.number) if self._claim.stage == "search" else None,
+            judge=self._judge,
             history=self._history,
             curve={step: value for step, value in opened.curve.items() if step <= start},
-            passed=opened.passed if start else 0,
+            passed=passed,
         )
 
     def _store_model(self, trainer: Trainer) -> Stored:

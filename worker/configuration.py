@@ -24,7 +24,7 @@ class Opened:
 
     job: Job
     curve: Mapping[int, float]  # what earlier attempts have reported: mean return by step
-    passed: int  # rungs of its pruner's that they have passed
+    rungs: Mapping[str, float]  # of its pruner's, that they have passed
 
 
 def open_trial(
@@ -47,7 +47,11 @@ def open_trial(
         return Opened(
             job=job,
             curve=known.intermediate_values,
-            passed=sum(key.startswith("completed_rung_") for key in known.system_attrs),
+            rungs={
+                key: value
+                for key, value in known.system_attrs.items()
+                if key.startswith("completed_rung_")
+            },
         )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -37,6 +37,8 @@ from worker.heartbeat import Heartbeat
 from worker.provenance import Provenance, find_device, hardware, versions
 from worker.reports import Reports
 from worker.stop import Stop, StopRequested
+
+_TRACEBACK = 20_000  # characters of a failed trial's that are kept
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -99,6 +101,7 @@ class Worker:
         host = storable(socket.gethostname())
         # Host names and process ids come again, in containers above all; this does not.
         self.name = f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._attempt: Attempt | None = None  # at the trial that is claimed
         device = find_device(settings.device)
         self._provenance = Provenance(
             worker=self.name,
@@ -173,22 +176,24 @@ class Worker:
         bound.info("claimed", attempt=claim.attempt)
         watch = _Watch(self._stop, self._heartbeat)
         self._heartbeat.hold(claim, since=asked)
+        attempt = Attempt(
+            self._database,
+            self._store,
+            self._study,
+            claim,
+            history=self._history,
+            watch=watch,
+            provenance=self._provenance,
+            settings=self._settings,
+        )
+        self._attempt = attempt
         try:
             if time.monotonic() - asked > self._settings.lease_seconds / 2:
                 # It waited out an outage or a lock. The lease may have begun just now, or at a try
                 # whose reply was lost: whoever asks to extend it knows.
                 self._patiently(self._heartbeat.beat)
             try:
-                outcome = Attempt(
-                    self._database,
-                    self._store,
-                    self._study,
-                    claim,
-                    history=self._history,
-                    watch=watch,
-                    provenance=self._provenance,
-                    settings=self._settings,
-                ).run()
+                outcome = attempt.run()
             except (StopRequested, FleetError):
                 raise
             except BaseException as exc:  # an environment may call sys.exit(), for one
@@ -200,7 +205,9 @@ class Worker:
                     raise
                 reason = _reason(exc)
                 bound.warning("trial failed", reason=reason)
-                self._finish(claim, "FAIL", [], {"reason": reason})
+                trace = _shortened("".join(traceback.format_exception(exc)))
+                ending = _failed(attempt, {"reason": reason, "traceback": trace})
+                self._finish(claim, ending.state, ending.values, ending.attributes)
             else:
                 self._finish(
                     claim,
@@ -234,7 +241,11 @@ class Worker:
         system_attributes: dict[str, Any] | None = None,
         reports: Reports | None = None,
     ) -> None:
-        provenance = {**asdict(self._provenance), "digest": self._study.digest}
+        provenance = {
+            "attempts": claim.attempt,
+            **asdict(self._provenance),
+            "digest": self._study.digest,
+        }
         while not self._patiently(
             lambda: leases.finish(
                 self._database,
@@ -258,13 +269,21 @@ class Worker:
         task = self._study.spec.task
         limits = {"stall_seconds": task.stall_seconds, "max_seconds": task.max_seconds}
         told = " or ".join(f"task.{name} = {most:g}" for name, most in limits.items() if most)
-        reason = f"the trainer did not return within {told}; it was {_whereabouts()}"
+        stack = _main_stack()
+        reason = f"the trainer did not return within {told}; it was {_whereabouts(stack)}"
+        trace = _shortened("".join(stack.format()))
+        ending = _failed(self._attempt, {"reason": reason, "traceback": trace})
         try:
             leases.finish(
                 self._database,
                 claim,
-                state="FAIL",
-                attributes={"reason": reason, **asdict(self._provenance)},
+                state=ending.state,
+                values=ending.values,
+                attributes={
+                    **ending.attributes,
+                    "attempts": claim.attempt,
+                    **asdict(self._provenance),
+                },
             )
         except FleetError as exc:
             log.warning("trial not failed", reason=str(exc))
@@ -275,10 +294,40 @@ class Worker:
         return patiently(operation, patience=self._settings.outage_patience, pause=self._stop.wait)
 
 
-def _whereabouts() -> str:
+@dataclass(frozen=True)
+class _Ending:
+    """What becomes of a trial whose training has failed."""
+
+    state: Literal["FAIL", "PRUNED"]
+    values: list[float]
+    attributes: dict[str, Any]
+
+
+def _failed(attempt: Attempt | None, why: dict[str, Any]) -> _Ending:
+    """FAIL; but a trial that was pruned before, and trained on for the audit, ends as PRUNED."""
+    verdict = attempt.verdict if attempt is not None else None
+    if verdict is None:
+        return _Ending("FAIL", [], why)
+    return _Ending("PRUNED", [verdict.value], {**verdict.attributes, "audit": why})
+
+
+def _main_stack() -> traceback.StackSummary:
+    """What the main thread is doing, innermost call last."""
+    return traceback.extract_stack(sys._current_frames().get(threading.main_thread().ident or 0))
+
+
+def _shortened(trace: str) -> str:
+    """At most `_TRACEBACK` characters of a traceback: how it begins, and how it ends."""
+    trace = storable(trace)
+    if len(trace) <= _TRACEBACK:
+        return trace
+    half = (_TRACEBACK - 7) // 2
+    return f"{trace[:half]}\n[...]\n{trace[-half:]}"
+
+
+def _whereabouts(stack: traceback.StackSummary) -> str:
     """Where the main thread is."""
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    line = traceback.extract_stack(frame)[-1]
+    line = stack[-1]
     return printable(f"in {line.name} ({Path(line.filename).name}:{line.lineno})")
 
 

@@ -68,6 +68,11 @@ def test_18_the_trial_fails_with_its_reason_and_the_worker_lives(fleet: Fleet, w
     # Nor is it, or what it wrote, anything's best.
     trial = fleet.database.optuna_study(STUDY).get_trials()[0]
     assert trial.value is None
+    assert trial.user_attrs["attempts"] == 1
+    trace = trial.user_attrs["traceback"]
+    assert trace.startswith("Traceback (most recent call last)")
+    assert WORDS[word].partition(":")[0] in trace
+    assert len(trace) <= 20_000
     completed = {number for number, state in outcomes if state == "COMPLETE"}
     best = snapshot(fleet.database, ended).best
     assert best is not None

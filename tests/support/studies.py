@@ -56,6 +56,7 @@ net_arch = [8]
 trials = {trials}
 sampler = {sampler}
 pruner = {pruner}
+audit = {audit}
 max_failures = {max_failures}
 max_attempts = {max_attempts}
 
@@ -81,6 +82,7 @@ def trivial_study(
     stall_seconds: float = 0.0,
     sampler: str = '"random"',
     pruner: str = '"none"',
+    audit: float = 0.0,
     top: int = 2,
     final_seeds: int = 3,
 ) -> str:

@@ -16,6 +16,7 @@ FIELDS: list[tuple[str, str, str, list[str]]] = [
     ("search", "trials = 1_000_001", "search.trials", ["1000001;"]),
     ("search", "max_failures = -1", "search.max_failures", ["-1;", f"{WHOLE} 0 to"]),
     ("search", "max_attempts = 0", "search.max_attempts", ["0;", f"{WHOLE} 1 to"]),
+    ("search", "audit = 1.1", "search.audit", ["1.1;", "a number from 0 to 1"]),
     ("search", "sampler = 'tpee'", "search.sampler", ["'tpee';", "did you mean tpe?"]),
     ("search", "sampler = 'grid'", "search.sampler", ['"tpe", "random", "qmc", "gp", "cmaes"']),
     ("search", "sampler = 4", "search.sampler", ["4;", '"tpe"']),

@@ -91,17 +91,23 @@ def replay_trial(
     use_one_thread()
     trainer = algorithm(task.algorithm).make_trainer(job)
     equal, scores = True, None
+    # A pruned trial of the pruning audit was trained to its end, too.
+    audit = trial.user_attrs.get("audit", {}).get("scores")
     with closing(trainer):
         for event in trainer.run():
-            if isinstance(event, Evaluation):
+            if isinstance(event, Evaluation) and event.step <= last:
                 wrong = _differences(stored, event)
                 equal = equal and not wrong
                 console.print(_line(event.step, stored["return"], event.metrics["return"], wrong))
                 if trial.state == TrialState.PRUNED and event.step == last:
                     scores = event.metrics["return"].tolist()
-                    break
+                    if audit is None:
+                        break
             elif isinstance(event, Score):
-                scores = event.returns.tolist()
+                if audit is None:
+                    scores = event.returns.tolist()
+                else:
+                    equal = equal and event.returns.tolist() == audit
     equal = equal and scores == trial.user_attrs["scores"]
     console.print(
         f"trial {number}: {'equal to the bit' if equal else 'NOT equal'} "

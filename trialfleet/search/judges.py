@@ -10,7 +10,7 @@ import binascii
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +33,44 @@ class History(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Why:
+    """What a trial was compared with when it was pruned."""
+
+    rule: str  # the pruner's name in a study file
+    step: int  # of the report that was judged
+    value: float | None  # the trial's; None if it is not a number
+    threshold: float | None  # what it had to reach; None if there was nothing to compare with
+    where: str = ""  # the rung and bracket, where the rule has them
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a user attribute."""
+        found: dict[str, Any] = {"rule": self.rule, "step": self.step}
+        return found | {"value": self.value, "threshold": self.threshold, "text": self.text}
+
+    @property
+    def text(self) -> str:
+        """One line for people, such as "median at step 1250: 12.3 < 40.1"."""
+        place = f"{self.rule}{self.where} at step {self.step}"
+        if self.value is None or self.threshold is None:
+            return f"{place}: the value is not a number"
+        return f"{place}: {_lesser(self.value, self.threshold)}"
+
+
+def _lesser(value: float, threshold: float) -> str:
+    """Both with as many digits as it takes to tell them apart."""
+    for digits in range(4, 17):
+        left, right = f"{value:.{digits}g}", f"{threshold:.{digits}g}"
+        if left != right:
+            return f"{left} < {right}"
+    return f"{value!r} < {threshold!r}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What a pruner decides after a report."""
 
     prune: bool
+    why: Why | None = None  # of a trial that is pruned
     # System attributes that make the decision known to the trials judged later. They are to be
     # stored with it: a trial whose worker died in between is judged again, as if for the first
     # time.
@@ -68,6 +102,7 @@ class Never:
 class PercentileJudge:
     """Optuna's PercentilePruner: below what `percentile` per cent of the others had at the step."""
 
+    rule: str = "percentile"  # its name in a study file
     percentile: float
     n_startup_trials: int
     n_warmup_steps: int
@@ -76,23 +111,26 @@ class PercentileJudge:
 
     def judge(self, curve: Mapping[int, float], passed: int, history: History) -> Verdict:
         """Compare the trial's best so far with the others' values at this step."""
-        return Verdict(prune=self._below(curve, history))
+        why = self._below(curve, history)
+        return Verdict(prune=why is not None, why=why)
 
-    def _below(self, curve: Mapping[int, float], history: History) -> bool:
+    def _below(self, curve: Mapping[int, float], history: History) -> Why | None:
         step = max(curve)
         if history.complete < max(1, self.n_startup_trials) or step < self.n_warmup_steps:
-            return False
+            return None
         since = (step - self.n_warmup_steps) // self.interval_steps * self.interval_steps
         if any(since + self.n_warmup_steps <= other < step for other in curve):
-            return False  # judged in this interval already
+            return None  # judged in this interval already
         values = [value for value in curve.values() if not math.isnan(value)]
         if not values:
-            return True
+            return Why(rule=self.rule, step=step, value=None, threshold=None)
         others = history.at(step)
         if len(others) < self.n_min_trials:
-            return False
-        threshold = percentile_of_sorted(others, 100.0 - self.percentile)
-        return max(values) < threshold  # not below NaN, which is no threshold
+            return None
+        best, threshold = max(values), percentile_of_sorted(others, 100.0 - self.percentile)
+        if best < threshold:  # not below NaN, which is no threshold
+            return Why(rule=self.rule, step=step, value=best, threshold=threshold)
+        return None
 
 
 def percentile_of_sorted(values: NDArray[np.float64], percentile: float) -> float:
@@ -119,6 +157,8 @@ class HalvingJudge:
     min_resource: int
     reduction_factor: int
     min_early_stopping_rate: int
+    rule: str = "successive_halving"  # its name in a study file
+    bracket: int | None = None  # Hyperband's
 
     def judge(self, curve: Mapping[int, float], passed: int, history: History) -> Verdict:
         """Compare the trial with all that have reached its rung, as far as its step goes."""
@@ -127,15 +167,22 @@ class HalvingJudge:
         attributes: dict[str, float] = {}
         while step >= self._step_of(passed):
             if math.isnan(value):
-                return Verdict(prune=True, attributes=attributes)
+                why = self._why(step, passed, None, None)
+                return Verdict(prune=True, why=why, attributes=attributes)
             attributes[RUNG.format(passed)] = value
             competing = sorted([*history.rung(passed).values(), value])
             # Of fewer than reduction_factor, only the best goes on.
             promoted = max(1, len(competing) // self.reduction_factor)
-            if value < competing[-promoted]:
-                return Verdict(prune=True, attributes=attributes)
+            if value < (threshold := competing[-promoted]):
+                why = self._why(step, passed, value, threshold)
+                return Verdict(prune=True, why=why, attributes=attributes)
             passed += 1
         return Verdict(prune=False, attributes=attributes)
+
+    def _why(self, step: int, rung: int, value: float | None, threshold: float | None) -> Why:
+        bracket = "" if self.bracket is None else f" of bracket {self.bracket}"
+        where = f" (rung {rung}{bracket})"
+        return Why(rule=self.rule, step=step, value=value, threshold=threshold, where=where)
 
     def _step_of(self, rung: int) -> int:
         factor: int = self.reduction_factor ** (self.min_early_stopping_rate + rung)
@@ -173,6 +220,8 @@ class HyperbandJudge:
             min_resource=min_resource,
             reduction_factor=reduction_factor,
             min_early_stopping_rate=self._bracket,
+            rule="hyperband",
+            bracket=self._bracket,
         )
 
     def judge(self, curve: Mapping[int, float], passed: int, history: History) -> Verdict:

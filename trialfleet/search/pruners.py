@@ -65,6 +65,7 @@ class Median(Pruner):
         from trialfleet.search.judges import PercentileJudge
 
         return PercentileJudge(
+            rule=self.name,
             percentile=50.0,
             n_startup_trials=self.n_startup_trials,
             n_warmup_steps=self.n_warmup_steps,

@@ -29,7 +29,7 @@ from sqlalchemy.exc import DBAPIError
 
 from trialfleet.errors import LeaseLostError, StudyDeletedError
 from trialfleet.store.storage import Database
-from trialfleet.store.trials import life
+from trialfleet.store.trials import life, verdicts
 from trialfleet.store.trials.life import Ending
 
 log = structlog.get_logger()
@@ -54,7 +54,7 @@ class Lost:
 
     number: int
     worker: str
-    state: Literal["WAITING", "FAIL"]  # what became of the trial
+    state: Literal["WAITING", "FAIL", "PRUNED"]  # what became of the trial
 
 
 STUDY = text("""
@@ -85,8 +85,9 @@ LOCK_ATTEMPT = text("""
 END_ATTEMPT = text("""
     UPDATE fleet.attempts SET ended_at = now(), outcome = :outcome WHERE fence = :fence
 """)
-COUNT_LOSSES = text("""
-    SELECT count(*) FROM fleet.attempts WHERE trial_id = :trial_id AND outcome = 'lost'
+COUNT_ATTEMPTS = text("""
+    SELECT count(*) AS all, count(*) FILTER (WHERE outcome = 'lost') AS lost
+    FROM fleet.attempts WHERE trial_id = :trial_id
 """)
 
 
@@ -261,11 +262,11 @@ def reap(database: Database, study: str) -> list[Lost]:
 
 def _take_back(connection: Connection, trial: Row[Any], *, max_attempts: int) -> Lost:
     connection.execute(END_ATTEMPT, {"fence": trial.fence, "outcome": "lost"})
-    losses = connection.scalar(COUNT_LOSSES, {"trial_id": trial.trial_id}) or 0
-    if losses >= max_attempts:
-        reason = f"{losses} workers were lost while they ran it; the last was {trial.worker}"
-        _fail(connection, trial.trial_id, reason)
-        return Lost(number=trial.number, worker=trial.worker, state="FAIL")
+    attempts = connection.execute(COUNT_ATTEMPTS, {"trial_id": trial.trial_id}).one()
+    if attempts.lost >= max_attempts:
+        reason = f"{attempts.lost} workers were lost while they ran it; the last was {trial.worker}"
+        state = _give_up(connection, trial.trial_id, reason, attempts=attempts.all)
+        return Lost(number=trial.number, worker=trial.worker, state=state)
     life.set_waiting(connection, trial.trial_id)
     return Lost(number=trial.number, worker=trial.worker, state="WAITING")
 
@@ -279,5 +280,25 @@ def abandon(connection: Connection, study_id: int, reason: str) -> None:
         _fail(connection, trial.trial_id, reason)
 
 
-def _fail(connection: Connection, trial_id: int, reason: str) -> None:
-    life.set_finished(connection, trial_id, state="FAIL", value=None, attributes={"reason": reason})
+def _give_up(
+    connection: Connection, trial_id: int, reason: str, *, attempts: int
+) -> Literal["FAIL", "PRUNED"]:
+    """End a trial that has lost too many workers; a pruned one that was trained on is PRUNED."""
+    verdict = verdicts.read(connection, trial_id)
+    if verdict is None:
+        _fail(connection, trial_id, reason, attempts=attempts)
+        return "FAIL"
+    verdicts.set_system_attributes(connection, trial_id, verdict.rungs)
+    life.set_finished(
+        connection,
+        trial_id,
+        state="PRUNED",
+        value=verdict.value,
+        attributes={**verdict.attributes, "audit": {"reason": reason}, "attempts": attempts},
+    )
+    return "PRUNED"
+
+
+def _fail(connection: Connection, trial_id: int, reason: str, **attributes: int) -> None:
+    told = {"reason": reason, **attributes}
+    life.set_finished(connection, trial_id, state="FAIL", value=None, attributes=told)

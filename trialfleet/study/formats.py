@@ -13,7 +13,7 @@ from typing import Any
 
 from trialfleet.errors import VersionMismatchError
 
-FORMAT = 2
+FORMAT = 3
 Tables = dict[str, Any]
 
 
@@ -50,4 +50,10 @@ def _algorithms(tables: Tables) -> Tables:
     return {**tables, "task": {"algorithm": "dqn", **task}} if isinstance(task, dict) else tables
 
 
-_STEPS: Mapping[int, Callable[[Tables], Tables]] = {1: _algorithms}
+def _audit(tables: Tables) -> Tables:
+    """No pruned trial was trained on."""
+    search = tables.get("search", {})
+    return {**tables, "search": {"audit": 0.0, **search}} if isinstance(search, dict) else tables
+
+
+_STEPS: Mapping[int, Callable[[Tables], Tables]] = {1: _algorithms, 2: _audit}

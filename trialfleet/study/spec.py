@@ -132,6 +132,8 @@ class Search(Strict):
     trials: Annotated[int, Whole(1, 1_000_000)] = 50
     sampler: Annotated[Sampler, Named(SAMPLERS)] = Tpe()
     pruner: Annotated[Pruner, Named(PRUNERS)] = Hyperband()
+    # share of the pruned trials that are trained to their end, to see what pruning costs
+    audit: Annotated[float, Real(0, 1)] = 0.0
     # failed trials that are replaced; one more ends the study
     max_failures: Annotated[int, Whole(0, 1_000_000)] = 10
     # workers that a trial may lose before it fails

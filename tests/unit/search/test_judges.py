@@ -109,6 +109,11 @@ def test_a_judge_decides_as_optunas_pruner(table: str, seed: int) -> None:
                 assert dict(verdict.attributes) == new
                 if verdict.prune:
                     pruned += 1
+                    assert verdict.why is not None
+                    assert verdict.why.step == step
+                    if verdict.why.value is not None:
+                        assert verdict.why.threshold is not None
+                        assert verdict.why.value < verdict.why.threshold
                     study.tell(trial, state=TrialState.PRUNED)
                     del running[trial]
         for trial in running:

@@ -123,5 +123,10 @@ def numbers_in(connection: Connection, study_id: int, key: str) -> set[int]:
     return {int(value) for value in rows}
 
 
+def attributes(connection: Connection, study_id: int, key: str) -> list[str]:
+    """A user attribute as JSON text, of all trials that have it."""
+    return list(connection.scalars(ATTRIBUTE, {"study_id": study_id, "key": key}))
+
+
 def _decoded(value_json: str | None) -> str | None:
     return None if value_json is None else str(json.loads(value_json))

@@ -11,6 +11,9 @@ from trialfleet.settings import load_settings
 
 def status(study: StudyName = None, as_json: AsJson = False) -> None:
     """Show where the studies stand, or one of them in detail."""
+    from dataclasses import asdict
+
+    from coordinator import audit
     from coordinator.status import as_dict, snapshot
     from trialfleet.cli.connect import open_database
     from trialfleet.cli.show.display import picture, summary
@@ -22,9 +25,11 @@ def status(study: StudyName = None, as_json: AsJson = False) -> None:
         shots = {
             each.name: snapshot(database, each) for each in chosen if study or not each.unreadable
         }
+        audits = {each.name: audit.read(database, each) for each in chosen if each.name in shots}
     if as_json:
         looks = [
             as_dict(shots[each.name])
+            | ({"audit": asdict(found)} if (found := audits[each.name]) else {})
             if each.name in shots
             else {"study": each.name, "stage": each.stage, "unreadable": each.unreadable}
             for each in chosen
@@ -34,6 +39,8 @@ def status(study: StudyName = None, as_json: AsJson = False) -> None:
         console.out.print("no studies yet; create one with `trialfleet run STUDY.toml`")
     elif len(chosen) == 1 and shots:
         console.out.print(picture(shots[chosen[0].name]))
+        if found := audits[chosen[0].name]:
+            console.out.print(found.text, soft_wrap=True)
     else:
         for each in chosen:
             line = summary(shots[each.name]) if each.name in shots else each.unreadable
