@@ -1,4 +1,5 @@
-# Three images: --target coordinator (the migrator, too; no PyTorch), worker, dashboard.
+# Three images: --target coordinator (the migrator, too; no PyTorch), worker, dashboard
+# (TensorBoard, too).
 #
 #   docker build --target worker -t trialfleet-worker:local .
 #
@@ -24,7 +25,7 @@ RUN --mount=type=secret,id=pip,target=/root/.config/pip/pip.conf \
 
 FROM coordinator-dependencies AS dashboard-dependencies
 RUN --mount=type=secret,id=pip,target=/root/.config/pip/pip.conf \
-    python requirements.py dashboard >requirements.txt \
+    python requirements.py dashboard tensorboard >requirements.txt \
  && pip --python /opt/venv/bin/python install --quiet --constraint constraints.txt --requirement requirements.txt
 
 FROM coordinator-dependencies AS worker-dependencies
@@ -77,8 +78,9 @@ CMD ["worker"]
 FROM runtime AS dashboard
 COPY --from=dashboard-dependencies /opt/venv /opt/venv
 COPY --from=code /opt/trialfleet /opt/trialfleet
-EXPOSE 8080
-CMD ["dashboard", "--host", "0.0.0.0"]
+EXPOSE 8080 6006
+# Other containers reach it; other machines only if the port is published to them.
+CMD ["dashboard", "--host", "0.0.0.0", "--expose"]
 
 # The last stage, and so the one that `docker build .` makes.
 FROM runtime AS coordinator

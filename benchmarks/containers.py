@@ -31,7 +31,8 @@ IMAGES = ("coordinator", "worker", "dashboard")
 
 def docker(*arguments: str, study: str = "studies/demo.toml", check: bool = True) -> str:
     """Run `docker ARGUMENTS`; what it printed."""
-    settings = {"STUDY": study, "TRIALFLEET_TAG": TAG, "DASHBOARD_PORT": "0"}
+    ports = {"DASHBOARD_PORT": "0", "TENSORBOARD_PORT": "0"}
+    settings = {"STUDY": study, "TRIALFLEET_TAG": TAG, **ports}
     done = subprocess.run(
         ["docker", *arguments],  # noqa: S607 - whichever docker is first on the path
         cwd=ROOT,

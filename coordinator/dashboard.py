@@ -13,6 +13,7 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from coordinator.exposure import address
 from trialfleet.errors import UsageError
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
@@ -93,7 +94,7 @@ def make_dashboard(
     try:
         from optuna_dashboard import wsgi
     except ImportError as exc:
-        raise UsageError("the dashboard needs trialfleet[dashboard] installed") from exc
+        raise UsageError('the dashboard is missing: pip install "trialfleet[dashboard]"') from exc
     app: Callable[..., Iterable[bytes]] = wsgi(database.optuna_storage(), artifact_store=store)
     app = KeepsNames(app, database) if writable else ReadOnly(app)
     try:
@@ -101,8 +102,3 @@ def make_dashboard(
         return make_server(host, port, app, server_class=kind, handler_class=_Quiet)
     except OSError as exc:
         raise UsageError(f"cannot listen on {address(host, port)}: {exc.strerror}") from exc
-
-
-def address(host: str, port: int) -> str:
-    """The URL for a browser; IPv6 addresses stand in brackets there."""
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

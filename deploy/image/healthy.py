@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""Exit with 0 if the container's service does its work: `healthy coordinator|worker|dashboard`.
+"""Exit with 0 if the container's service does its work.
 
-Light on purpose (no Optuna, no PyTorch), because it runs every few seconds in every container.
+`healthy SERVICE`, where the service is coordinator, worker, dashboard or tensorboard. Light on
+purpose (no Optuna, no PyTorch), because it runs every few seconds in every container.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ WORKER = """
     SELECT 1 FROM fleet.workers
     WHERE host = %(host)s AND ended_at IS NULL AND seen_at > now() - interval '1 minute'
 """
+PAGES = {
+    "dashboard": "http://127.0.0.1:8080/api/studies",
+    "tensorboard": "http://127.0.0.1:6006/data/environment",
+}
 COORDINATOR = "SELECT 1 FROM fleet.studies"
 
 
 def main() -> None:
     """The command line."""
     service = sys.argv[1]
-    if service == "dashboard":
-        with urllib.request.urlopen("http://127.0.0.1:8080/api/studies", timeout=5) as answer:
+    if service in PAGES:
+        with urllib.request.urlopen(PAGES[service], timeout=5) as answer:  # noqa: S310 - as above
             sys.exit(answer.status != 200)
     import psycopg2
 

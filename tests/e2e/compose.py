@@ -16,13 +16,14 @@ ROOT = Path(__file__).parents[2]
 TAG = "e2e"  # of the images, so that those of the person at this machine stay theirs
 BASE = os.environ.get("BASE_IMAGE", "python:3.11-slim-bookworm")
 PATIENCE = 120.0  # seconds until something that must happen counts as never happening
-OURS = ("STUDY", "SECRETS", "TRIALFLEET_", "POSTGRES_", "DASHBOARD_", "COMPOSE_")
+OURS = ("STUDY", "SECRETS", "TRIALFLEET_", "POSTGRES_", "DASHBOARD_", "TENSORBOARD_", "COMPOSE_")
 
 
 def environment(**variables: str) -> dict[str, str]:
     """That of this process without what would steer the compose files, and `variables`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    return {**kept, "TRIALFLEET_TAG": TAG, "DASHBOARD_PORT": "0", **variables}
+    ports = {"DASHBOARD_PORT": "0", "TENSORBOARD_PORT": "0"}
+    return {**kept, "TRIALFLEET_TAG": TAG, **ports, **variables}
 
 
 def docker(*arguments: str, check: bool = True, **variables: str) -> str:

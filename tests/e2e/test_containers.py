@@ -10,7 +10,8 @@ import pytest
 from tests.e2e.compose import BASE, ROOT, TAG, Project, docker
 from tests.e2e.story import Story
 
-SERVICES = ["secrets", "check", "postgres", "migrate", "coordinator", "worker", "dashboard"]
+PAGES = ["dashboard", "tensorboard"]
+SERVICES = ["secrets", "check", "postgres", "migrate", "coordinator", "worker", *PAGES]
 PASSWORDS = ["postgres", "owner", "coordinator", "worker", "dashboard"]
 
 
@@ -34,7 +35,7 @@ def test_a_container_has_no_rights_that_it_does_not_need(story: Story, service: 
         assert "no-new-privileges:true" in host["SecurityOpt"]
 
 
-@pytest.mark.parametrize("service", ["postgres", "dashboard"])
+@pytest.mark.parametrize("service", ["postgres", *PAGES])
 def test_a_running_service_is_not_root_and_cannot_write_to_its_image(
     story: Story, service: str
 ) -> None:
@@ -49,10 +50,10 @@ def test_a_running_service_is_not_root_and_cannot_write_to_its_image(
     assert "NoNewPrivs:\t1" in status
 
 
-def test_only_the_dashboard_can_be_reached_and_only_from_this_machine(story: Story) -> None:
+def test_only_the_pages_can_be_reached_and_only_from_this_machine(story: Story) -> None:
     for container in story.project.containers():
         service = container["Config"]["Labels"]["com.docker.compose.service"]
-        if service == "dashboard":
+        if service in PAGES:
             assert {where["HostIp"] for where in published(container)} == {"127.0.0.1"}
         else:
             assert not published(container), service
@@ -79,7 +80,7 @@ def test_every_service_logs_in_as_itself(story: Story) -> None:
     # The one that runs now: what it does is done by its own role.
     [[login]] = story.project.sql(
         "SELECT DISTINCT usename FROM pg_stat_activity"
-        " WHERE application_name = 'trialfleet-dashboard'"
+        " WHERE application_name IN ('trialfleet-dashboard', 'trialfleet-tensorboard')"
     )
     assert login == "dashboard"
 

@@ -1,4 +1,4 @@
-"""The dashboard as a person sees it: in a browser."""
+"""The dashboard and TensorBoard as a person sees them: in a browser."""
 
 from __future__ import annotations
 
@@ -45,6 +45,18 @@ def test_a_browser_shows_the_study(
         return all(word in text for word in expected)
 
     eventually(shown, f"{path} shows {expected}: {page(tools, address + path)[-3000:]}")
+
+
+def test_a_browser_shows_the_curves(tools: str, story: Story) -> None:
+    url = "http://" + story.project.compose("port", "tensorboard", "6006").strip()
+    with urllib.request.urlopen(url + "/data/runs", timeout=10) as answer:
+        assert b"final-trial-" in answer.read()
+
+    def shown() -> bool:
+        text = page(tools, url + "/#scalars")
+        return "Evaluation Score" in text and "final-trial-" in text
+
+    eventually(shown, f"TensorBoard shows the finalists: {page(tools, url)[-3000:]}")
 
 
 def test_nothing_can_be_changed_through_it(address: str) -> None:

@@ -193,11 +193,18 @@ def train_by_hand(
     finish(database, claim, value=float(np.mean(scores)), attributes=attributes)
 
 
+def send_metrics(
+    database: Database, claim: Claim, step: int, named: Mapping[str, Sequence[float]]
+) -> None:
+    """Report an evaluation by its named metrics, of which `return` is one."""
+    points = [Metric(step=step, name=name, values=values) for name, values in named.items()]
+    mean = float(np.mean(named["return"]))
+    reports.send(database, claim, sent=0, returns=[(step, mean)], metrics=points)
+
+
 def send(database: Database, claim: Claim, step: int, returns: Sequence[float]) -> None:
     """Report an evaluation: the mean return of each agent `[S]`."""
-    point = Metric(step=step, name="return", values=returns)
-    mean = float(np.mean(returns))
-    reports.send(database, claim, sent=0, returns=[(step, mean)], metrics=[point])
+    send_metrics(database, claim, step, {"return": returns})
 
 
 def model_arrays(number: int, agents: int) -> dict[str, np.ndarray[Any, Any]]:

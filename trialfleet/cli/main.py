@@ -22,6 +22,7 @@ from trialfleet.cli.commands.serve.coordinate import coordinate
 from trialfleet.cli.commands.serve.dashboard import dashboard
 from trialfleet.cli.commands.serve.migrate import migrate
 from trialfleet.cli.commands.serve.run import run
+from trialfleet.cli.commands.serve.tensorboard import tensorboard
 from trialfleet.cli.commands.serve.worker import worker
 from trialfleet.cli.show import console, logs
 from trialfleet.errors import EXIT_CODES, DatabaseUnavailableError, FleetError, SystemRefusedError
@@ -73,6 +74,11 @@ app.command(epilog=_example("trialfleet migrate --wait 60"))(migrate)
 app.command(epilog=_example("trialfleet coordinate studies/cartpole.toml"))(coordinate)
 app.command(epilog=_example("trialfleet worker cartpole"))(worker)
 app.command(epilog=_example("trialfleet dashboard --port 8080"))(dashboard)
+app.command(
+    epilog=_example(
+        "trialfleet tensorboard cartpole", "trialfleet tensorboard cartpole --trials 1,5,7 --seeds"
+    )
+)(tensorboard)
 app.command(epilog=_example("trialfleet status", "trialfleet status cartpole --json"))(status)
 app.command(epilog=_example("trialfleet best cartpole --out models"))(best)
 app.command(epilog=_example("trialfleet evaluate models/cartpole.safetensors --episodes 200"))(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from trialfleet.store.storage import Database
 
@@ -15,6 +15,12 @@ READ = text("""
 """)
 READ_TRIAL = text("""
     SELECT name, step, values FROM fleet.metrics WHERE trial_id = :trial_id ORDER BY name, step
+""")
+# The primary key is (trial_id, name, step): a range of its index for each trial.
+READ_AFTER = text("""
+    SELECT m.trial_id, m.step, m.name, m.values
+    FROM unnest(CAST(:trial_ids AS integer[]), CAST(:after AS bigint[])) AS w (trial_id, step)
+    JOIN fleet.metrics m ON m.trial_id = w.trial_id AND m.step > w.step
 """)
 Curve = list[tuple[int, list[float]]]  # (environment step, value of each agent [S])
 
@@ -50,3 +56,22 @@ def read_trial(database: Database, trial_id: int) -> dict[str, Curve]:
         for row in connection.execute(READ_TRIAL, {"trial_id": trial_id}):
             curves.setdefault(row.name, []).append((row.step, list(row.values)))
     return curves
+
+
+def read_after(
+    connection: Connection, after: Mapping[int, int]
+) -> dict[int, dict[int, dict[str, list[float]]]]:
+    """What trials have measured past a step of each, by trial, step and name.
+
+    A report stores all metrics of a step at once, so no step is ever seen half.
+
+    Args:
+        connection: Of a transaction.
+        after: The last step known, by trial id; -1 to read all of a trial.
+    """
+    found: dict[int, dict[int, dict[str, list[float]]]] = {}
+    values = {"trial_ids": [*after], "after": [*after.values()]}
+    for row in connection.execute(READ_AFTER, values):
+        at_step = found.setdefault(row.trial_id, {}).setdefault(row.step, {})
+        at_step[row.name] = list(row.values)
+    return found

@@ -11,4 +11,11 @@ StudyFile = Annotated[Path, typer.Argument(help="A study file (TOML).", metavar=
 StudyName = Annotated[
     str | None, typer.Argument(help="The study's name; may be left out if there is only one.")
 ]
+Expose = Annotated[
+    bool,
+    typer.Option(
+        "--expose",
+        help="Allow an address that other machines reach: the page asks for no password.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
