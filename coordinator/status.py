@@ -1,8 +1,8 @@
-"""Where a study stands: for `status`, the live display and plain lines."""
+"""Where a study stands: for `status`, the live display, plain lines and the metrics."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from coordinator.final import seed_groups
@@ -12,6 +12,16 @@ from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
 from trialfleet.store.trials.reading import Counts, Finished
 from trialfleet.store.workers import LiveWorker
+from trialfleet.study.spec import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A trial that has failed."""
+
+    stage: str  # search or final
+    number: int
+    reason: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +35,8 @@ class Snapshot:
     best: tuple[int, float] | None  # number and score of the search's best trial
     workers: list[LiveWorker]
     eta: float | None  # seconds; None when nothing has been measured yet
+    lost: int = 0  # attempts that ended because their worker was lost
+    failures: list[Failure] = field(default_factory=list)  # the latest of each stage, newest first
 
     @property
     def steps_per_second(self) -> float:
@@ -34,25 +46,65 @@ class Snapshot:
 
 def snapshot(database: Database, study: Study) -> Snapshot:
     """Where `study` stands: all counts, times and workers are of one moment."""
+    failures: list[Failure] = []
     with database.one_moment() as connection:
         search = reading.count(connection, study.search_id)
         final = None if study.final_id is None else reading.count(connection, study.final_id)
         best = reading.best(connection, study.search_id)
         live = workers.live(connection, study.name)
-        counted = reading.mean_seconds(connection, study.search_id, ["COMPLETE", "PRUNED"]) or 0.0
-        complete = reading.mean_seconds(connection, study.search_id, ["COMPLETE"]) or 0.0
-    final_trials = _final_trials(study)
+        counted = reading.mean_seconds(connection, study.search_id, ["COMPLETE", "PRUNED"])
+        complete = reading.mean_seconds(connection, study.search_id, ["COMPLETE"])
+        lost = reading.lost_attempts(connection, study.optuna_ids)
+        for stage, study_id in (("final", study.final_id), ("search", study.search_id)):
+            if study_id is not None:
+                for number, reason in reading.last_reasons(connection, study_id):
+                    failures.append(Failure(stage=stage, number=number, reason=reason))
+    to_come = _final_trials(study)
     done = final.counted + final.failed if final else 0
-    left = (study.budget - search.counted) * counted + (final_trials - done) * complete
+    left = [study.budget - search.counted, to_come - done]
     return Snapshot(
         study=study,
         search=search,
         final=final,
-        final_trials=final.counted + final.failed + final.pending if final else final_trials,
+        final_trials=final.counted + final.failed + final.pending if final else to_come,
         best=best,
         workers=live,
-        eta=left / len(live) if live and counted and not study.ended else None,
+        eta=None if study.ended else time_left(study.spec.task, left, [counted, complete], live),
+        lost=lost,
+        failures=failures,
     )
+
+
+def time_left(
+    task: Task, left: list[int], seconds: list[float | None], live: list[LiveWorker]
+) -> float | None:
+    """Seconds until search and final stage are over, if the workers that are there now stay.
+
+    Args:
+        task: What a trial is.
+        left: Trials that are to come or under way: of the search, and of the final stage.
+        seconds: What a trial of each has taken so far; None where none has ended.
+        live: The workers.
+
+    Returns:
+        None if nothing is known yet: no worker is there, or nothing was measured.
+    """
+    paces = [worker.steps_per_second for worker in live if worker.steps_per_second > 0]
+    # Before any trial has ended: as if none were pruned.
+    whole = task.seeds * task.train_steps / (sum(paces) / len(paces)) if paces else None
+    running = [worker.step / task.train_steps for worker in live if worker.trial is not None]
+    total = 0.0
+    for count, measured in zip(left, seconds, strict=True):
+        each = measured or seconds[0] or whole
+        if count <= 0:
+            continue
+        if not live or each is None:
+            return None
+        # What the running trials have behind them, as far as trials of this stage are left at all.
+        behind = sum(running[:count])
+        running = []
+        total += (count - behind) * each / min(count, len(live))
+    return total
 
 
 def finished(database: Database, study_id: int) -> list[Finished]:
@@ -68,7 +120,8 @@ def _final_trials(study: Study) -> int:
 
 
 def as_dict(shot: Snapshot) -> dict[str, Any]:
-    """A snapshot as JSON."""
+    """A snapshot as JSON. Scripts rely on these names: keys are added, none is changed."""
+    task = shot.study.spec.task
     return {
         "study": shot.study.name,
         "stage": shot.study.stage,
@@ -79,7 +132,24 @@ def as_dict(shot: Snapshot) -> dict[str, Any]:
         "final": asdict(shot.final) if shot.final else None,
         "final_trials": shot.final_trials,
         "best": {"trial": shot.best[0], "score": shot.best[1]} if shot.best else None,
-        "workers": [asdict(worker) for worker in shot.workers],
+        "workers": [
+            {
+                **asdict(worker),
+                "segment": None if worker.trial is None else segment(task, worker.step),
+                "segments": task.segments,
+            }
+            for worker in shot.workers
+        ],
         "steps_per_second": shot.steps_per_second,
         "eta": shot.eta,
+        "attempts_lost": shot.lost,
+        "failures": [
+            {"stage": each.stage, "trial": each.number, "reason": each.reason}
+            for each in shot.failures
+        ],
     }
+
+
+def segment(task: Task, step: int) -> int:
+    """The segment that an agent at `step` is in, from 1."""
+    return min(step // task.eval_every + 1, task.segments)

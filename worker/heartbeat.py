@@ -16,6 +16,8 @@ from trialfleet.postgres.outages import is_down, is_outage
 from trialfleet.store import workers
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database
+from trialfleet.store.workers import Measured
+from worker.figures import Figures
 
 log = structlog.get_logger()
 
@@ -48,6 +50,7 @@ class Heartbeat(threading.Thread):
             keeps its thread for longer than it may.
 
     Attributes:
+        figures: What the worker measures; every beat tells it.
         crowded: Whether the server was running out of connections at the last beat. Idle ones are
             given back then at every beat: others may have been waiting for one since this worker
             opened its own.
@@ -66,6 +69,7 @@ class Heartbeat(threading.Thread):
         self._identity = identity
         self._lease_seconds = lease_seconds
         self._beat = min(_LONGEST_BEAT, lease_seconds / 3)
+        self.figures = Figures()
         self.crowded = False
         self._closed = threading.Event()
         self._on_stall = on_stall
@@ -149,6 +153,7 @@ class Heartbeat(threading.Thread):
             trial_number=claim.number if claim else None,
             step=self._step if claim else None,
             steps_per_second=self._pace() if claim else None,
+            measured=self._measured(),
         )
         if held is not None:
             held.lost = not pulse.extended
@@ -162,12 +167,20 @@ class Heartbeat(threading.Thread):
         done, seconds = self._step - self._resumed, time.monotonic() - self._since
         return done * self._agents / seconds if done > 0 and seconds > 0 else None
 
+    def _measured(self) -> Measured:
+        return Measured(
+            claims=self.figures.claims,
+            claim_seconds=self.figures.claim_seconds,
+            database_errors=self._database.errors,
+        )
+
     def close(self) -> None:
         """Stop beating and say goodbye, if the database can hear it."""
         self._closed.set()
         self.join(timeout=1.0)
         try:
             with self._database.transaction() as connection:
-                workers.say_goodbye(connection, str(self._identity["worker"]))
+                worker = str(self._identity["worker"])
+                workers.say_goodbye(connection, worker, self._measured())
         except Exception as exc:
             log.debug("goodbye unheard", error=(str(exc).splitlines() or [""])[0])

@@ -141,6 +141,7 @@ class Worker:
                 asked = time.monotonic()
                 claim = self._claim()
                 if claim is not None:
+                    self._heartbeat.figures.claimed(time.monotonic() - asked)
                     self._run(claim, asked=asked)
                     if self._heartbeat.crowded:
                         self._make_room()

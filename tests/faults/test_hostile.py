@@ -156,7 +156,7 @@ def test_20_a_host_of_that_name_is_kept_to_the_letter_and_shown_escaped(
     assert command("status", STUDY) == 0
     shown = capsys.readouterr().out
     assert command("status", STUDY, "--json") == 0
-    assert {each["host"] for each in json.loads(capsys.readouterr().out)[0]["workers"]} == stored
+    assert {each["host"] for each in json.loads(capsys.readouterr().out)["workers"]} == stored
     for worker in workers:
         worker.steer("")
     fleet.ends()

@@ -22,6 +22,7 @@ EVERY = {
     "check",
     "coordinate",
     "evaluate",
+    "logs",
     "migrate",
     "replay",
     "run",

@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from coordinator.status import Snapshot, as_dict
+from coordinator.status import Failure, Snapshot, as_dict, segment, time_left
 from tests.support.studies import trivial_spec
-from trialfleet.cli.show.display import duration, picture, result_report, summary
+from trialfleet.cli.show.display import result_report, summary
+from trialfleet.cli.show.picture import duration, picture
 from trialfleet.store.studies import Study
 from trialfleet.store.trials.reading import Counts
 from trialfleet.store.workers import LiveWorker
 
 
 def study(**changes: Any) -> Study:
-    spec = trivial_spec(trials=10, train_steps=3_200)
+    spec = trivial_spec(trials=10, train_steps=3_200, eval_every=1_600)
     fields: dict[str, Any] = {
         "name": "trivial",
         "search_id": 1,
@@ -141,7 +142,8 @@ def test_a_narrow_terminal_shows_every_fact_all_the_same() -> None:
     shown = " ".join(drawn(picture(shot()), width=40).split())
     for words in (
         "search 5/10 3 complete 2 pruned 1 failed 2 running 1 waiting",
-        "worker one, trial 4, step 1,600/3,200, agent-steps/s 1,000, last heard 2 s ago",
+        "worker one, trial 4, segment 2/2, step 1,600/3,200, agent-steps/s 1,000, "
+        "last heard 2 s ago",
     ):
         assert words in shown
     report = drawn(result_report(study(stage="done", result=result())), width=40)
@@ -162,6 +164,10 @@ def test_a_snapshot_as_json_is_plain_data() -> None:
     assert told["best"] == {"trial": 2, "score": 123.45}
     assert [worker["name"] for worker in told["workers"]] == ["one", "two"]
     assert told["steps_per_second"] == 1_234.0
+    assert set(told) == {
+        "study", "stage", "budget", "seconds", "reason", "search", "final", "final_trials", "best",
+        "workers", "steps_per_second", "eta", "attempts_lost", "failures",
+    }  # fmt: skip
 
 
 def result() -> dict[str, Any]:
@@ -208,3 +214,63 @@ def test_the_result_names_the_winner_and_why_others_failed() -> None:
     assert "best agent: seed 3, mean 420.0 over 150 episodes" in shown
     # The searched knobs only.
     assert "trial 7: learning_rate=0.1235, gamma=0.1235\n" in shown.replace("  ", "")
+
+
+def test_the_picture_shows_what_was_lost_and_why_trials_failed() -> None:
+    failures = [
+        Failure(stage="final", number=1, reason=None),
+        Failure(stage="search", number=6, reason="RuntimeError: \x1b[2Jboom (env.py:3)"),
+    ]
+    shown = drawn(picture(shot(lost=3, failures=failures)))
+    for words in (
+        "attempts lost with their workers: 3",
+        "final trial 1 failed: no reason",
+        "search trial 6 failed: RuntimeError: \\x1b[2Jboom (env.py:3)",
+    ):
+        assert words in shown
+    ended = drawn(picture(shot(study=study(stage="failed", reason="11 trials failed"))))
+    assert "11 trials failed" in ended
+
+
+TASK = trivial_spec(seeds=2, train_steps=1_000, eval_every=100).task
+
+
+@pytest.mark.parametrize(
+    ("left", "seconds", "workers", "told"),
+    [
+        # Ten trials of 30 s by two workers.
+        ([10, 0], [30.0, None], [line("one", trial=None), line("two", trial=None)], 150.0),
+        # One of them is half done.
+        ([10, 0], [30.0, None], [line("one", trial=0, step=500), line("two", trial=None)], 142.5),
+        # More workers than trials: nobody helps with the last ones.
+        ([2, 0], [30.0, None], [line(str(n), trial=None) for n in range(8)], 30.0),
+        # The final stage after the search, at its own length, or at the search's until it is known.
+        ([2, 4], [30.0, 60.0], [line("one", trial=None), line("two", trial=None)], 150.0),
+        ([0, 4], [30.0, None], [line("one", trial=None), line("two", trial=None)], 60.0),
+        # Nothing has ended, but the pace is known: 2,000 agent-steps at 200 and 600 a second.
+        (
+            [4, 0],
+            [None, None],
+            [
+                line("one", trial=0, step=0, steps_per_second=200.0),
+                line("two", trial=1, step=0, steps_per_second=600.0),
+            ],
+            10.0,
+        ),
+        ([4, 0], [None, None], [line("one", trial=None, steps_per_second=0.0)], None),
+        ([4, 0], [30.0, None], [], None),
+        ([0, 0], [30.0, 30.0], [line("one", trial=None)], 0.0),
+    ],
+)
+def test_the_time_left_is_of_all_workers(
+    left: list[int], seconds: list[float | None], workers: list[LiveWorker], told: float | None
+) -> None:
+    assert time_left(TASK, left, seconds, workers) == (
+        None if told is None else pytest.approx(told)
+    )
+
+
+def test_a_worker_is_in_a_segment_counted_from_1() -> None:
+    assert [segment(TASK, step) for step in (0, 99, 100, 999, 1_000)] == [1, 1, 2, 10, 10]
+    told = as_dict(shot(study=study(), workers=[line("one"), line("two", trial=None)]))
+    assert [(each["segment"], each["segments"]) for each in told["workers"]] == [(2, 2), (None, 2)]

@@ -16,6 +16,7 @@ from trialfleet.cli import imports
 from trialfleet.cli.commands.inspect.best import best
 from trialfleet.cli.commands.inspect.check import check
 from trialfleet.cli.commands.inspect.evaluate import evaluate
+from trialfleet.cli.commands.inspect.logs import logs
 from trialfleet.cli.commands.inspect.replay import replay
 from trialfleet.cli.commands.inspect.status import status
 from trialfleet.cli.commands.serve.coordinate import coordinate
@@ -24,7 +25,8 @@ from trialfleet.cli.commands.serve.migrate import migrate
 from trialfleet.cli.commands.serve.run import run
 from trialfleet.cli.commands.serve.tensorboard import tensorboard
 from trialfleet.cli.commands.serve.worker import worker
-from trialfleet.cli.show import console, logs
+from trialfleet.cli.show import console
+from trialfleet.cli.show.logs import configure
 from trialfleet.errors import EXIT_CODES, DatabaseUnavailableError, FleetError, SystemRefusedError
 from trialfleet.escape import printable
 from trialfleet.settings import load_settings
@@ -79,7 +81,8 @@ app.command(
         "trialfleet tensorboard cartpole", "trialfleet tensorboard cartpole --trials 1,5,7 --seeds"
     )
 )(tensorboard)
-app.command(epilog=_example("trialfleet status", "trialfleet status cartpole --json"))(status)
+app.command(epilog=_example("trialfleet status", "trialfleet status cartpole --watch"))(status)
+app.command(epilog=_example("trialfleet logs cartpole 17"))(logs)
 app.command(epilog=_example("trialfleet best cartpole --out models"))(best)
 app.command(epilog=_example("trialfleet evaluate models/cartpole.safetensors --episodes 200"))(
     evaluate
@@ -94,7 +97,7 @@ def main() -> None:
     imports.search_our_own_first()
     console.tolerate_any_encoding()
     try:
-        logs.configure(load_settings())
+        configure(load_settings())
         try:
             app()
         finally:

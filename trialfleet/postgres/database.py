@@ -23,7 +23,7 @@ from trialfleet.postgres import (
     calls,
     waiting,  # noqa: F401 - bounds every wait of this process
 )
-from trialfleet.postgres.outages import is_momentary
+from trialfleet.postgres.outages import is_momentary, is_outage
 from trialfleet.postgres.refusals import translated_errors
 
 # Seconds between two statements of a transaction that holds locks, after which the server ends it.
@@ -64,6 +64,10 @@ def engine_options(application: str) -> dict[str, Any]:
 class Postgres:
     """The engine of one process.
 
+    Attributes:
+        errors: Calls and transactions that failed because the database was away, restarting or
+            full, or in a deadlock.
+
     Args:
         url: From `parse_url`.
         application: Shown in `pg_stat_activity`.
@@ -78,6 +82,7 @@ class Postgres:
     ) -> None:
         self.url = url
         self.application = application
+        self.errors = 0
         self._pause = pause
         self.engine = create_engine(url, **engine_options(application))
         event.listen(self.engine, "begin", _prepare_transaction)
@@ -111,14 +116,14 @@ class Postgres:
             fence: Of the lease in whose name it writes; the database refuses its writes to any
                 other leased trial.
         """
-        with self.fenced(fence).begin() as connection:
+        with self._counting_errors(), self.fenced(fence).begin() as connection:
             yield connection
 
     @contextmanager
     def one_moment(self) -> Iterator[Connection]:
         """A transaction for reading: all its questions are answered as of its first one."""
         engine = self.engine.execution_options(isolation_level="REPEATABLE READ")
-        with engine.begin() as connection:
+        with self._counting_errors(), engine.begin() as connection:
             yield connection
 
     def call(
@@ -135,7 +140,16 @@ class Postgres:
             values: Of its parameters.
             fence: As for `transaction`.
         """
-        return calls.call(self.engine, statement, values, fence)
+        with self._counting_errors():
+            return calls.call(self.engine, statement, values, fence)
+
+    @contextmanager
+    def _counting_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as exc:
+            self.errors += is_outage(exc)
+            raise
 
     def close_idle(self) -> None:
         """Close the connections that nobody is using; they are opened again when needed."""

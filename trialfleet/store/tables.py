@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 SCHEMA = "fleet"
 # The migration that this code needs; a test holds it to the newest one.
-REVISION = "0009"
+REVISION = "0010"
 
 metadata = MetaData(schema=SCHEMA)
 
@@ -81,6 +81,8 @@ attempts = Table(
     # At most one lease per trial, whatever the code above it does.
     Index("attempts_lease", "trial_id", unique=True, postgresql_where=text("ended_at IS NULL")),
     Index("attempts_trial", "trial_id"),
+    # For whoever counts what a study has lost: few of very many.
+    Index("attempts_lost", "trial_id", postgresql_where=text("outcome = 'lost'")),
 )
 
 # What trials measured: a row is one metric at one step, a value of each agent.
@@ -130,6 +132,10 @@ workers = Table(
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("ended_at", DateTime(timezone=True)),
+    # how many claims took how long: a count for each of `workers.CLAIM_BUCKETS`, then the rest
+    Column("claims", ARRAY(BigInteger), nullable=False, server_default="{}"),
+    Column("claim_seconds", Double, nullable=False, server_default="0"),  # their sum
+    Column("database_errors", BigInteger, nullable=False, server_default="0"),
 )
 
 # How many trials of an Optuna study are in each state, and the order in which they finished. A

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
@@ -10,12 +10,21 @@ from sqlalchemy import Connection, text
 from trialfleet.errors import StudyDeletedError
 from trialfleet.postgres.database import Postgres
 
-# The function says what it asks: migrations/versions/0008_calls.py.
+# Upper ends, in seconds, of the buckets of the time that a worker waits for a trial.
+CLAIM_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+# The function says what it asks: migrations/versions/0010_figures.py.
 BEAT = text("""
     SELECT * FROM fleet.beat(:fence, :worker, :study, :host, :pid, :version,
-        :trial_number, :step, :steps_per_second)
+        :trial_number, :step, :steps_per_second,
+        CAST(:claims AS bigint[]), :claim_seconds, :database_errors)
 """)
-SAY_GOODBYE = text("UPDATE fleet.workers SET ended_at = now() WHERE worker = :worker")
+SAY_GOODBYE = text("""
+    UPDATE fleet.workers
+    SET ended_at = now(), claims = CAST(:claims AS bigint[]), claim_seconds = :claim_seconds,
+        database_errors = :database_errors
+    WHERE worker = :worker
+""")
 # A worker says every two seconds that it is alive; one that has been silent for a minute is gone.
 LIVE = text("""
     SELECT worker, host, trial_number, step, steps_per_second,
@@ -23,6 +32,16 @@ LIVE = text("""
     FROM fleet.workers
     WHERE study = :study AND ended_at IS NULL AND seen_at > now() - interval '1 minute'
     ORDER BY started_at, worker
+""")
+FIGURES = text("""
+    SELECT coalesce(sum(claim_seconds), 0) AS claim_seconds,
+           coalesce(sum(database_errors), 0)::bigint AS database_errors
+    FROM fleet.workers WHERE study = :study
+""")
+CLAIMS = text("""
+    SELECT c.place, sum(c.claims)::bigint AS claims
+    FROM fleet.workers, unnest(claims) WITH ORDINALITY AS c (claims, place)
+    WHERE study = :study GROUP BY c.place
 """)
 # A trial given back is as it was before.
 KEPT_A_TRIAL = text("""
@@ -46,6 +65,18 @@ class LiveWorker:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a worker has measured since it began, or all workers of a study together."""
+
+    claims: Sequence[int]  # how many claims took as long as each of CLAIM_BUCKETS, then the rest
+    claim_seconds: float  # the sum of their times
+    database_errors: int  # calls that failed because the database was away, or in a deadlock
+
+
+NOTHING = Measured(claims=[0] * (len(CLAIM_BUCKETS) + 1), claim_seconds=0.0, database_errors=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pulse:
     """What a worker hears when it says that it is alive."""
 
@@ -61,6 +92,7 @@ def beat(
     trial_number: int | None = None,
     step: int | None = None,
     steps_per_second: float | None = None,
+    measured: Measured = NOTHING,
 ) -> Pulse:
     """Extend a worker's lease, if it has one, and tell that it lives and where its trial stands.
 
@@ -71,6 +103,7 @@ def beat(
         trial_number: Optuna's.
         step: Environment steps of each agent of the trial.
         steps_per_second: Agent-steps per second of this attempt.
+        measured: By this worker, since it began.
 
     Raises:
         StudyDeletedError: The trial is gone, and its study with it.
@@ -81,6 +114,7 @@ def beat(
         "trial_number": trial_number,
         "step": step,
         "steps_per_second": steps_per_second,
+        **_values(measured),
     }
     (row,) = database.call(BEAT, values)
     if row.deleted:
@@ -88,9 +122,28 @@ def beat(
     return Pulse(extended=row.extended, crowded=bool(row.crowded))
 
 
-def say_goodbye(connection: Connection, worker: str) -> None:
-    """Tell that a worker has ended."""
-    connection.execute(SAY_GOODBYE, {"worker": worker})
+def _values(measured: Measured) -> dict[str, object]:
+    return {
+        "claims": [*measured.claims],
+        "claim_seconds": measured.claim_seconds,
+        "database_errors": measured.database_errors,
+    }
+
+
+def say_goodbye(connection: Connection, worker: str, measured: Measured = NOTHING) -> None:
+    """Tell that a worker has ended, and what it has measured."""
+    connection.execute(SAY_GOODBYE, {"worker": worker, **_values(measured)})
+
+
+def measured(connection: Connection, study: str) -> Measured:
+    """What all workers that the study ever had have measured."""
+    claims = [*NOTHING.claims]
+    for row in connection.execute(CLAIMS, {"study": study}):
+        claims[min(row.place, len(claims)) - 1] += row.claims
+    total = connection.execute(FIGURES, {"study": study}).one()
+    return Measured(
+        claims=claims, claim_seconds=total.claim_seconds, database_errors=total.database_errors
+    )
 
 
 def live(connection: Connection, study: str) -> list[LiveWorker]:

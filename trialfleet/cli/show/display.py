@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from coordinator.status import Snapshot, finished, snapshot
 from trialfleet.cli.show.fitting import Fitting, as_lines
+from trialfleet.cli.show.picture import duration, picture
 from trialfleet.escape import printable
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
@@ -111,70 +111,6 @@ def summary(shot: Snapshot) -> str:
     return " | ".join(parts)
 
 
-def picture(shot: Snapshot) -> RenderableType:
-    """A study as rich draws it."""
-    study, search = shot.study, shot.search
-    rows: list[RenderableType] = [
-        Text.assemble((study.name, "bold"), f"  {study.stage}  {duration(study.seconds)}")
-    ]
-    final = shot.final
-    stages = [
-        (
-            "search",
-            search.counted,
-            study.budget,
-            f"{search.complete} complete  {search.pruned} pruned  {search.failed} failed  "
-            f"{search.running} running  {search.waiting} waiting",
-        ),
-        (
-            "final",
-            final.counted if final else 0,
-            shot.final_trials,
-            f"{final.running} running" if final else "",
-        ),
-    ]
-    bars = Table.grid(padding=(0, 2))
-    lines = []
-    for stage, done, total, states in stages:
-        bar = ProgressBar(total=total, completed=done, width=40)
-        bars.add_row(stage, bar, f"{done}/{total}", states)
-        lines.append(f"{stage} {done}/{total}  {states}".rstrip())
-    rows.append(Fitting(bars, Text("\n".join(lines))))
-    facts = []
-    if shot.best is not None:
-        facts.append(f"best {shot.best[1]:.1f} (trial {shot.best[0]})")
-    facts.append(f"{shot.steps_per_second:,.0f} agent-steps/s")
-    if shot.eta is not None:
-        facts.append(f"about {duration(shot.eta)} left")
-    rows.append(Text("   ".join(facts)))
-    rows.append(worker_table(shot))
-    return Group(*rows)
-
-
-def worker_table(shot: Snapshot) -> RenderableType:
-    """A line per live worker."""
-    columns = ("worker", "trial", "step", "agent-steps/s", "last heard")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "worker" else "right")
-    steps = shot.study.spec.task.train_steps
-    rows = []
-    for worker in shot.workers:
-        idle = worker.trial is None
-        rows.append(
-            (
-                printable(worker.name),
-                "idle" if idle else str(worker.trial),
-                "" if idle else f"{worker.step:,}/{steps:,}",
-                "" if idle else f"{worker.steps_per_second:,.0f}",
-                f"{worker.silent:.0f} s ago",
-            )
-        )
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return Fitting(table, as_lines(columns, rows))
-
-
 def result_report(study: Study) -> RenderableType:
     """What the final stage found."""
     assert study.result is not None
@@ -217,16 +153,6 @@ def result_report(study: Study) -> RenderableType:
 def saved(path: Path) -> Text:
     """Where the best agent lies now."""
     return Text(printable(f"saved: {path} and {path.with_suffix('.json')}"))
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person would say them: 42 s, 3 min 05 s, 2 h 10 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 def _score(value: float | None) -> str:

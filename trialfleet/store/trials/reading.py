@@ -25,6 +25,10 @@ MEAN_SECONDS = text("""
     SELECT avg(extract(epoch FROM datetime_complete - datetime_start)) FROM public.trials
     WHERE study_id = :study_id AND state = ANY(CAST(:states AS public.trialstate[]))
 """)
+LOST = text("""
+    SELECT count(*) FROM fleet.attempts a JOIN public.trials t USING (trial_id)
+    WHERE a.outcome = 'lost' AND t.study_id = ANY(:study_ids)
+""")
 FINISHED = text("""
     SELECT t.number, t.state::text AS state, v.value, r.value_json AS reason
     FROM public.trials t
@@ -68,6 +72,11 @@ class Counts:
         """Trials that have not ended."""
         return self.running + self.waiting
 
+    @property
+    def total(self) -> int:
+        """All of them: they are numbered from 0 without a gap."""
+        return self.counted + self.failed + self.pending
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
@@ -96,10 +105,15 @@ def mean_seconds(connection: Connection, study_id: int, states: Iterable[str]) -
     return None if seconds is None else float(seconds)
 
 
+def lost_attempts(connection: Connection, study_ids: Iterable[int]) -> int:
+    """How many attempts at trials of these studies ended because their worker was lost."""
+    return int(connection.scalar(LOST, {"study_ids": list(study_ids)}) or 0)
+
+
 def finished(connection: Connection, study_id: int) -> list[Finished]:
     """The trials that have ended, in the order they ended."""
     return [
-        Finished(**{**row._mapping, "reason": _decoded(row.reason)})
+        Finished(**{**row._mapping, "reason": decoded(row.reason)})
         for row in connection.execute(FINISHED, {"study_id": study_id})
     ]
 
@@ -109,7 +123,7 @@ def last_reasons(
 ) -> list[tuple[int, str | None]]:
     """Number and reason of the latest trials that failed, the latest first."""
     rows = connection.execute(LAST_FAILED, {"study_id": study_id, "limit": limit})
-    return [(row.number, _decoded(row.reason)) for row in rows]
+    return [(row.number, decoded(row.reason)) for row in rows]
 
 
 def names_taken(connection: Connection, names: Iterable[str]) -> list[str]:
@@ -128,5 +142,6 @@ def attributes(connection: Connection, study_id: int, key: str) -> list[str]:
     return list(connection.scalars(ATTRIBUTE, {"study_id": study_id, "key": key}))
 
 
-def _decoded(value_json: str | None) -> str | None:
+def decoded(value_json: str | None) -> str | None:
+    """The text that an attribute holds as JSON."""
     return None if value_json is None else str(json.loads(value_json))
