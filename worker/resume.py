@@ -7,7 +7,9 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -60,8 +62,8 @@ class Checkpoints:
         self._provenance, self._every = provenance, every
         self.trained_by: list[dict[str, Any]] = [asdict(provenance)]
         self._saved_at = time.monotonic()
-        self._step: int | None = None  # of the bytes below, while they are not stored
-        self._data = b""
+        self._step: int | None = None  # of the state below, while it is not stored
+        self._state: dict[str, NDArray[Any]] = {}
 
     def restore(self, trainer: Trainer) -> int:
         """Put the trainer where the trial's checkpoint is, if there is one; its step, else 0.
@@ -96,13 +98,7 @@ class Checkpoints:
 
     def take(self, trainer: Trainer, step: int) -> None:
         """Keep the state at a segment's end, for whenever it is to be stored."""
-        self._step = step
-        header = {
-            "digest": self._study.digest,
-            "build": self._provenance.build,
-            "trained_by": self.trained_by,
-        }
-        self._data = save(trainer.state(), metadata={_HEADER: json.dumps(header)})
+        self._step, self._state = step, trainer.state()
 
     def save_if_due(self) -> None:
         """Store what was taken, if the last time is long enough ago. A failure is only logged."""
@@ -119,13 +115,20 @@ class Checkpoints:
         """Store what was taken since the last time, if anything was."""
         if self._step is None:
             return
+        header = {
+            "digest": self._study.digest,
+            "build": self._provenance.build,
+            "trained_by": self.trained_by,
+        }
+        # safetensors writes what lies at an array's address, whatever its strides are.
+        arrays = {name: np.ascontiguousarray(array) for name, array in self._state.items()}
         checkpoints.save(
             self._database,
             self._store,
             self._study,
             self._claim,
             step=self._step,
-            data=self._data,
+            data=save(arrays, metadata={_HEADER: json.dumps(header)}),
         )
         self._step, self._saved_at = None, time.monotonic()
 

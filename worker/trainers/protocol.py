@@ -91,7 +91,10 @@ class Trainer(Protocol):
         """
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """All that a resumed training needs, by name; valid at a segment's end and at the start."""
+        """All that a resumed training needs, by name; valid at a segment's end and at the start.
+
+        Training on changes none of the arrays; the next call may.
+        """
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Continue where `state` was taken.

@@ -79,13 +79,11 @@ def test_a_resumed_training_is_the_uninterrupted_one(
         assert np.array_equal(array, resumed.state()[name]), name
 
 
-def test_a_state_holds_plain_arrays_of_its_own() -> None:
+def test_a_state_holds_arrays_of_its_own() -> None:
     """Catches a state that goes on changing while the training does."""
     running = training()
     evaluations(running)
     taken = running.state()
-    for name, array in taken.items():
-        assert array.flags.c_contiguous, name
     before = {name: array.copy() for name, array in taken.items()}
     running.load_state(training().state())
     evaluations(running)

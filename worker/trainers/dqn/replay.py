@@ -5,6 +5,7 @@ A transition is one row, `s_tm1 | s_t | a_tm1 | r_t | terminal_t`, so batches ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +47,8 @@ class ReplayMemory:
         self._limit = min(_STAGED_STEPS, capacity)
         self._staged = np.zeros((self._limit, stack, width), np.float32)  # [T, S, W]
         self._t = 0
+        self._copy: Tensor | None = None  # [S, C, W] on the CPU, for `state`
+        self._uncopied = 0  # rows of each agent that were written since
 
     def add(
         self,
@@ -76,6 +79,7 @@ class ReplayMemory:
         self._storage.index_copy_(1, torch.from_numpy(ring).to(device), staged)
         self.position = (self.position + self._t) % self.capacity
         self.size = min(self.size + self._t, self.capacity)
+        self._uncopied = min(self._uncopied + self._t, self.capacity)
         self._t = 0
 
     def rows(self, words: NDArray[np.uint32]) -> Tensor:
@@ -110,17 +114,25 @@ class ReplayMemory:
         return sums
 
     def state(self) -> dict[str, Tensor]:
-        """Return all that is remembered, without the part that was never written."""
-        self.flush()
-        return {
-            "rows": self._storage[:, : self.size].clone(),
-            "position": torch.tensor(self.position),
-        }
+        """Return all that is remembered, without the part that was never written.
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+        It holds until the next call, which copies only what was written in between: a whole copy
+        after each segment costs as much as everything else that a worker does besides training.
+        """
+        self.flush()
+        if self._copy is None:
+            self._copy = torch.zeros(self._storage.shape)
+        ring = (self.position - self._uncopied + np.arange(self._uncopied)) % self.capacity
+        rows = torch.from_numpy(ring)
+        new = self._storage.index_select(1, rows.to(self._storage.device))
+        self._copy.index_copy_(1, rows, new.cpu())
+        self._uncopied = 0
+        return {"rows": self._copy[:, : self.size], "position": torch.tensor(self.position)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Remember what `state` held, and only that."""
         rows = state["rows"]
         self._storage.zero_()
         self._storage[:, : rows.shape[1]] = rows.to(self._storage.device)
         self.position, self.size = int(state["position"]), rows.shape[1]
-        self._t = 0
+        self._t, self._uncopied = 0, self.size
