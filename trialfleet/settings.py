@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     dashboard_url: SecretStr | None = None
     # Whether the dashboard may change studies, and delete them.
     dashboard_writable: bool = False
+    # Whether `run` ends with a GIF of the winner, beside its saved model.
+    winner_gif: bool = True
 
 
 def load_settings() -> Settings:
@@ -70,6 +72,13 @@ def load_settings() -> Settings:
         first = exc.errors(include_input=False, include_url=False)[0]
         variable = PREFIX + str(first["loc"][0]).upper()
         raise UsageError(f"{variable}: {first['msg']}") from exc
+
+
+def draw_without_a_window() -> None:
+    """Tell pygame that there is no screen, no sound and nobody to greet, on whatever machine."""
+    os.environ.update(
+        SDL_VIDEODRIVER="dummy", SDL_AUDIODRIVER="dummy", PYGAME_HIDE_SUPPORT_PROMPT="1"
+    )
 
 
 def child_environment(**overrides: str) -> dict[str, str]:

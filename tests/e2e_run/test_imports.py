@@ -77,5 +77,8 @@ def test_a_folder_on_the_path_stands_in_for_none_of_ours(folder: Path) -> None:
 
 def test_the_workers_of_a_run_find_them_too(folder: Path, commands: Commands) -> None:
     assert commands.folder == folder
-    run = commands.run("run", "study.toml", "--workers", "1")
+    picture = {"TRIALFLEET_WINNER_GIF": "1"}
+    run = commands.run("run", "study.toml", "--workers", "1", env=picture)
     assert "winner: trial 0" in run.stdout
+    assert "saved: models/mine.gif" in run.stdout
+    assert (folder / "models" / "mine.gif").read_bytes().startswith(b"GIF89a")

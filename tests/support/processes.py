@@ -96,6 +96,7 @@ class Commands:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("TRIALFLEET_")}
         # Tables as wide as they need, the same on every machine.
         settings = {"TRIALFLEET_POLL_SECONDS": "0.05", "COLUMNS": "160", "NO_COLOR": "1"}
+        settings["TRIALFLEET_WINNER_GIF"] = "0"  # seconds, for one test's sake
         if self.url is not None:
             settings["TRIALFLEET_DATABASE_URL"] = plain(self.url)
         number = len(self.started)

@@ -146,6 +146,7 @@ def train_by_hand(
     scores: Sequence[float],
     early: float = 0.0,
     params: Mapping[str, Any] | None = None,
+    arrays: Mapping[str, np.ndarray[Any, Any]] | None = None,
 ) -> None:
     """Do to a trial all that a worker does to one that it completes, without training.
 
@@ -156,6 +157,7 @@ def train_by_hand(
         scores: Final mean return of each agent `[S]`.
         early: What every agent returns at the evaluation half-way.
         params: Optuna's values for searched knobs, instead of the sampler's.
+        arrays: The stored networks of every agent, instead of stand-ins.
     """
     task = study.spec.task
     name = study.name if claim.stage == "search" else study.final_name
@@ -189,7 +191,7 @@ def train_by_hand(
         "device": "cpu",
     }
     if claim.stage == "final":
-        attributes["model"] = store_model(database, study, claim, len(seeds))
+        attributes["model"] = store_model(database, study, claim, len(seeds), arrays=arrays)
     finish(database, claim, value=float(np.mean(scores)), attributes=attributes)
 
 
@@ -216,15 +218,26 @@ def model_arrays(number: int, agents: int) -> dict[str, np.ndarray[Any, Any]]:
     }
 
 
-def store_model(database: Database, study: Study, claim: Claim, agents: int) -> dict[str, Any]:
-    """Store the stand-ins as a worker stores networks."""
+def store_model(
+    database: Database,
+    study: Study,
+    claim: Claim,
+    agents: int,
+    *,
+    arrays: Mapping[str, np.ndarray[Any, Any]] | None = None,
+) -> dict[str, Any]:
+    """Store the stand-ins, or each agent's `arrays`, as a worker stores networks."""
+    if arrays is None:
+        stacked = model_arrays(claim.number, agents)
+    else:
+        stacked = {name: np.stack([array] * agents) for name, array in arrays.items()}
     stored = owned.put(
         database,
         open_store(study.artifacts, database),
         study,
         kind="model",
         label=f"{study.final_name}-{claim.number}-model-{claim.fence}",
-        data=save(model_arrays(claim.number, agents)),
+        data=save(stacked),
         claim=claim,
     )
     return asdict(stored)

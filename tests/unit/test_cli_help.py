@@ -24,6 +24,7 @@ EVERY = {
     "evaluate",
     "logs",
     "migrate",
+    "play",
     "replay",
     "run",
     "status",

@@ -13,9 +13,10 @@ import typer
 
 from trialfleet import __version__
 from trialfleet.cli import imports
-from trialfleet.cli.commands.inspect.best import best
+from trialfleet.cli.commands.agent.best import best
+from trialfleet.cli.commands.agent.evaluate import evaluate
+from trialfleet.cli.commands.agent.play import play
 from trialfleet.cli.commands.inspect.check import check
-from trialfleet.cli.commands.inspect.evaluate import evaluate
 from trialfleet.cli.commands.inspect.logs import logs
 from trialfleet.cli.commands.inspect.replay import replay
 from trialfleet.cli.commands.inspect.status import status
@@ -83,10 +84,18 @@ app.command(
 )(tensorboard)
 app.command(epilog=_example("trialfleet status", "trialfleet status cartpole --watch"))(status)
 app.command(epilog=_example("trialfleet logs cartpole 17"))(logs)
-app.command(epilog=_example("trialfleet best cartpole --out models"))(best)
+app.command(
+    epilog=_example("trialfleet best cartpole --out models", "trialfleet best --format hub -o hub")
+)(best)
 app.command(epilog=_example("trialfleet evaluate models/cartpole.safetensors --episodes 200"))(
     evaluate
 )
+app.command(
+    epilog=_example(
+        "trialfleet play models/cartpole.safetensors -o agent.gif",
+        "trialfleet play models/cartpole.safetensors -o agent.mp4 --episodes 3",
+    )
+)(play)
 app.command(
     epilog=_example("trialfleet replay cartpole 17", "trialfleet replay cartpole 0 --final")
 )(replay)

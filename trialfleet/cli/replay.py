@@ -10,7 +10,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from trialfleet.cli.show.model import load_model
+from trialfleet.cli.agent.model import load_model
 from trialfleet.errors import UsageError
 from trialfleet.search import space
 from trialfleet.store import metrics, studies
@@ -18,8 +18,8 @@ from trialfleet.store.storage import Database
 from worker.configuration import make_job
 from worker.provenance import find_device, hardware, versions
 from worker.trainers.protocol import WALL_CLOCK, Evaluation, Score
-from worker.trainers.registry import algorithm
-from worker.trainers.threads import use_one_thread
+from worker.trainers.registry import algorithm, saved_agents
+from worker.trainers.threads import use_one_blas_thread, use_one_thread
 
 
 def evaluate_model(path: Path, *, episodes: int, seed: int) -> str:
@@ -31,9 +31,9 @@ def evaluate_model(path: Path, *, episodes: int, seed: int) -> str:
     arrays, manifest = load_model(path)
     task = manifest["task"]
     env = task["env"]
-    use_one_thread()
+    use_one_blas_thread()
     try:
-        playing = algorithm(task.get("algorithm", "dqn")).play_saved
+        playing = saved_agents(task.get("algorithm", "dqn")).play_saved
         returns = playing(arrays, env, seed=seed, episodes=episodes)  # [E]
     except ValueError as exc:
         raise UsageError(f"{path}: {exc}") from exc

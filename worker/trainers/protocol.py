@@ -117,6 +117,25 @@ class Algorithm(Protocol):
     def make_trainer(job: Job) -> Trainer:
         """Agents that nothing has been learned by."""
 
+
+class SavedAgent(Protocol):
+    """One agent out of `Trainer.result`, which learns no more."""
+
+    def act(self, observations: NDArray[np.floating]) -> NDArray[np.int64]:
+        """The actions [N] that it holds for the best, for `observations` [N, O]."""
+
+
+class SavedAgents(Protocol):
+    """The module `saved` of an algorithm's package; importing it loads no PyTorch."""
+
+    @staticmethod
+    def load_agent(arrays: Mapping[str, NDArray[Any]], env: str) -> SavedAgent:
+        """The agent.
+
+        Raises:
+            ValueError: The arrays are no agent of this algorithm, or none for this environment.
+        """
+
     @staticmethod
     def play_saved(
         arrays: Mapping[str, NDArray[Any]], env: str, *, seed: int, episodes: int
@@ -125,4 +144,27 @@ class Algorithm(Protocol):
 
         Raises:
             ValueError: The arrays are no agent of this algorithm, or none for this environment.
+        """
+
+    @staticmethod
+    def export_onnx(arrays: Mapping[str, NDArray[Any]], notes: Mapping[str, str]) -> bytes:
+        """A graph from "observation" [N, O] to "action" [N], with `notes` as its metadata.
+
+        Raises:
+            ValueError: The arrays are no agent of this algorithm.
+            ImportError: onnx is not installed.
+        """
+
+    @staticmethod
+    def export_sb3(arrays: Mapping[str, NDArray[Any]], env: str, knobs: Mapping[str, Any]) -> bytes:
+        """What the class of the same name in Stable-Baselines3 loads.
+
+        Args:
+            arrays: Of the agent.
+            env: Id of its environment.
+            knobs: What it was trained with.
+
+        Raises:
+            ValueError: The arrays are no agent of this algorithm, or none for this environment.
+            ImportError: Stable-Baselines3 is not installed.
         """

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import cast
 
 from trialfleet.search.algorithms import ALGORITHMS
-from worker.trainers.protocol import Algorithm
+from worker.trainers.protocol import Algorithm, SavedAgents
 
 
 def algorithm(name: str) -> Algorithm:
@@ -15,6 +15,19 @@ def algorithm(name: str) -> Algorithm:
     Raises:
         ValueError: No algorithm has this name.
     """
+    return cast(Algorithm, _module(name, "trainer"))
+
+
+def saved_agents(name: str) -> SavedAgents:
+    """The algorithm's module `saved`.
+
+    Raises:
+        ValueError: No algorithm has this name.
+    """
+    return cast(SavedAgents, _module(name, "saved"))
+
+
+def _module(name: str, what: str) -> object:
     if name not in ALGORITHMS:
         raise ValueError(f"there is no algorithm {name!r}, only {', '.join(ALGORITHMS)}")
-    return cast(Algorithm, import_module(f"{ALGORITHMS[name]}.trainer"))
+    return import_module(f"{ALGORITHMS[name]}.{what}")

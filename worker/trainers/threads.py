@@ -7,10 +7,16 @@ a product may depend on the number of threads.
 from __future__ import annotations
 
 import threadpoolctl
-import torch
 
 
 def use_one_thread() -> None:
     """Let PyTorch and NumPy's linear algebra compute in the calling thread only."""
+    import torch  # here, because it takes seconds, and who only plays does without it
+
     torch.set_num_threads(1)
+    use_one_blas_thread()
+
+
+def use_one_blas_thread() -> None:
+    """Let the linear algebra of NumPy, and of what else is loaded, do so."""
     threadpoolctl.threadpool_limits(1, user_api="blas")

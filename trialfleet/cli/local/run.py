@@ -10,13 +10,15 @@ from pathlib import Path
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
+from coordinator import audit
 from coordinator.create import create_or_join
 from coordinator.watch import failure, watch
+from trialfleet.cli.agent.save import save_model
 from trialfleet.cli.connect import database_url
 from trialfleet.cli.local.pool import WorkerPool, WorkersKeepDyingError
+from trialfleet.cli.local.winner import picture_winner
 from trialfleet.cli.schema import migrate
 from trialfleet.cli.show.display import Display, make_display, result_report, saved
-from trialfleet.cli.show.model import save_model
 from trialfleet.errors import StudyFailedError, SystemRefusedError
 from trialfleet.escape import storable
 from trialfleet.postgres.retry import patiently
@@ -80,9 +82,12 @@ def run_study(
             console.print(f"study {study.name!r} has ended before; nothing is left to do")
         if study.result is not None:
             path = save_model(database, study, out)
-            console.print(result_report(study))
+            console.print(result_report(study, audit.read(database, study)))
             console.print(saved(path), soft_wrap=True)
         database.close()
+        if study.result is not None and settings.winner_gif:
+            said = picture_winner(path, stop)
+            console.print(said, soft_wrap=True, markup=False, highlight=False)
         return study
 
 

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from coordinator.audit import Audited
 from coordinator.status import Snapshot, finished, snapshot
 from trialfleet.cli.show.fitting import Fitting, as_lines
 from trialfleet.cli.show.picture import duration, picture
@@ -79,8 +80,9 @@ class PlainDisplay:
                 if (stage, trial.number) in self._seen:
                     continue
                 self._seen.add((stage, trial.number))
+                why = f" ({trial.reason})" if trial.state == "PRUNED" and trial.reason else ""
                 outcome = trial.reason if trial.state == "FAIL" else _score(trial.value)
-                self._line(f"{stage} trial {trial.number} {trial.state} {outcome}")
+                self._line(f"{stage} trial {trial.number} {trial.state} {outcome}{why}")
         if time.monotonic() - self._last > _PLAIN_EVERY:
             self._line(summary(snapshot(self._database, study)))
 
@@ -111,8 +113,8 @@ def summary(shot: Snapshot) -> str:
     return " | ".join(parts)
 
 
-def result_report(study: Study) -> RenderableType:
-    """What the final stage found."""
+def result_report(study: Study, audited: Audited | None = None) -> RenderableType:
+    """What the final stage found, and what the pruning audit did."""
     assert study.result is not None
     result = study.result
     table = Table(title=f"{study.name}: the finalists on fresh seeds", title_justify="left")
@@ -146,6 +148,8 @@ def result_report(study: Study) -> RenderableType:
         f"{seeds} fresh seeds × {episodes} episodes\n"
         f"best agent: seed {model['seed']}, mean {model['score']:.1f} over {episodes} episodes"
     )
+    if audited is not None:
+        lines.append(f"\n{audited.text}")
     finalists = Fitting(table, as_lines(columns, rows))
     return Group(finalists, Text("\n".join(details), style="dim"), lines)
 

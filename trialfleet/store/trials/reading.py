@@ -33,7 +33,8 @@ FINISHED = text("""
     SELECT t.number, t.state::text AS state, v.value, r.value_json AS reason
     FROM public.trials t
     LEFT JOIN public.trial_values v USING (trial_id)
-    LEFT JOIN public.trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'reason'
+    LEFT JOIN public.trial_user_attributes r ON r.trial_id = t.trial_id
+        AND r.key = CASE t.state WHEN 'FAIL' THEN 'reason' WHEN 'PRUNED' THEN 'pruned_by' END
     WHERE t.study_id = :study_id AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
     ORDER BY t.datetime_complete, t.number
 """)
@@ -85,7 +86,7 @@ class Finished:
     number: int
     state: str
     value: float | None
-    reason: str | None
+    reason: str | None  # why it failed, or was pruned
 
 
 def count(connection: Connection, study_id: int) -> Counts:
@@ -143,5 +144,8 @@ def attributes(connection: Connection, study_id: int, key: str) -> list[str]:
 
 
 def decoded(value_json: str | None) -> str | None:
-    """The text that an attribute holds as JSON."""
-    return None if value_json is None else str(json.loads(value_json))
+    """The text that an attribute holds as JSON, by itself or as the "text" of an object."""
+    if value_json is None:
+        return None
+    value = json.loads(value_json)
+    return str(value["text"] if isinstance(value, dict) and "text" in value else value)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Generator, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.trainers import envs
-from worker.trainers.dqn.network import StackedNetwork, load_network
 from worker.trainers.dqn.randomness import env_seeds
+
+
+class Stack(Protocol):
+    """S networks that act."""
+
+    @property
+    def stack(self) -> int:
+        """S."""
+
+    def greedy(self, observations: NDArray[np.floating]) -> NDArray[np.int64]:
+        """The actions [S, B] for `observations` [S, B, O]."""
 
 
 class Episodes(NamedTuple):
@@ -21,7 +31,7 @@ class Episodes(NamedTuple):
 
 
 def evaluate(
-    network: StackedNetwork,
+    network: Stack,
     env_id: str,
     streams: Sequence[np.random.SeedSequence],
     episodes: int,
@@ -29,7 +39,7 @@ def evaluate(
     """Play `episodes` greedy episodes with each network of the stack.
 
     Agent i's starts come from `streams[i]` alone; a saved agent is a stack of one:
-    `evaluate(load_network(arrays), env_id, [np.random.SeedSequence(seed)], 100)`.
+    `evaluate(SavedAgent(arrays), env_id, [np.random.SeedSequence(seed)], 100)`.
     """
     playing = play(network, env_id, streams, episodes)
     while True:
@@ -41,7 +51,7 @@ def evaluate(
 
 
 def play(
-    network: StackedNetwork,
+    network: Stack,
     env_id: str,
     streams: Sequence[np.random.SeedSequence],
     episodes: int,
@@ -68,22 +78,6 @@ def play(
     finally:
         env.close()
     return Episodes(returns.reshape(shape), lengths.reshape(shape))
-
-
-def play_saved(
-    arrays: Mapping[str, NDArray[Any]], env: str, *, seed: int, episodes: int
-) -> NDArray[np.float64]:
-    """Play greedy episodes with one saved agent; their returns [E].
-
-    Raises:
-        ValueError: The arrays are no Q-network, or none for this environment.
-    """
-    network, shape = load_network(arrays), envs.inspect_env(env)
-    if (network.sizes[0], network.sizes[-1]) != (shape.observation_size, shape.actions):
-        raise ValueError(f"its network does not fit {env}")
-    played = evaluate(network, env, [np.random.SeedSequence(seed)], episodes)
-    returns: NDArray[np.float64] = played.returns[0]
-    return returns
 
 
 def mean_return_of_ended(

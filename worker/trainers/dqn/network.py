@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worker.trainers.dqn.saved import stacked_layers
+
 
 class Layer(NamedTuple):
     """One layer of all S networks, as views into their flat storage."""
@@ -144,21 +146,9 @@ def load_network(
     Raises:
         ValueError: the arrays are not those of one network.
     """
-    depth = len(arrays) // 2
-    names = {f"q.{n}.{part}" for n in range(depth) for part in ("weight", "bias")}
-    if not depth or set(arrays) != names:
-        raise ValueError(f"not the arrays of a Q-network: {', '.join(sorted(arrays)) or 'none'}")
-    layers = [
-        (np.asarray(arrays[f"q.{n}.weight"]), np.asarray(arrays[f"q.{n}.bias"]))
-        for n in range(depth)
-    ]
-    if layers[0][0].ndim == 2:
-        layers = [(weight[None], bias[None]) for weight, bias in layers]
-    shapes = [(*weight.shape, *bias.shape) for weight, bias in layers]
-    stack, *sizes = layers[0][0].shape[::2]
-    sizes += [width for weight, _ in layers for width in weight.shape[1:2]]
-    if shapes != [(stack, o, i, stack, o) for i, o in pairwise(sizes)]:
-        raise ValueError(f"layers of these shapes do not fit each other: {shapes}")
+    layers = stacked_layers(arrays)
+    weights = [weight for weight, _ in layers]
+    stack, sizes = len(weights[0]), [weights[0].shape[2], *(weight.shape[1] for weight in weights)]
     network = StackedNetwork(sizes, stack, device)
     for (weight, bias), (w, b) in zip(network.layers, layers, strict=True):
         weight.copy_(torch.from_numpy(w))

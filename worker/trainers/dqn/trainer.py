@@ -13,14 +13,12 @@ from torch import Tensor
 
 from worker.trainers import envs
 from worker.trainers.dqn.agent import Agent
-from worker.trainers.dqn.episodes import Episodes, mean_return_of_ended, play, play_saved
+from worker.trainers.dqn.episodes import Episodes, mean_return_of_ended, play
 from worker.trainers.dqn.network import KeptNetworks, StackedNetwork
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.randomness import Purpose, env_seeds, exploration, replay_words, stream
 from worker.trainers.dqn.replay import ReplayMemory
 from worker.trainers.protocol import Evaluation, Event, Job, NonFiniteError, Progress, Score
-
-__all__ = ["Training", "make_trainer", "play_saved"]
 
 _SECONDS_PER_PROGRESS = 0.1
 _REMEMBERED_STATES = 256  # of each agent, whose values "q_mean" is the mean of

@@ -25,12 +25,13 @@ def coordinate(
 
     Workers started anywhere with `trialfleet worker` do the training.
     """
+    from coordinator import audit
     from coordinator.create import create_or_join
     from coordinator.status import snapshot
     from coordinator.watch import failure, watch
+    from trialfleet.cli.agent.save import save_model
     from trialfleet.cli.connect import database_url
     from trialfleet.cli.show.display import result_report, saved, summary
-    from trialfleet.cli.show.model import save_model
     from trialfleet.postgres.retry import patiently
     from trialfleet.store.schema import wait_for_schema
     from trialfleet.store.storage import Database
@@ -58,7 +59,7 @@ def coordinate(
             console.out.print(summary(snapshot(database, study)), soft_wrap=True)
             if study.result is not None:
                 path = save_model(database, study, out) if out is not None else None
-                console.out.print(result_report(study))
+                console.out.print(result_report(study, audit.read(database, study)))
                 if path is not None:
                     console.out.print(saved(path), soft_wrap=True)
             database.close()

@@ -1,4 +1,4 @@
-"""The saved agent: its two files, and fresh episodes with it."""
+"""The saved agent's two files, read."""
 
 from __future__ import annotations
 
@@ -10,35 +10,25 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from trialfleet.artifacts import blobs
-from trialfleet.artifacts.blobs import Stored
-from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import UsageError
-from trialfleet.store.storage import Database
-from trialfleet.store.studies import Study
+from worker.trainers.protocol import SavedAgent
+from worker.trainers.registry import saved_agents
 
 
-def save_model(database: Database, study: Study, folder: Path) -> Path:
-    """Write the best agent of a study that is done: NAME.safetensors and its manifest NAME.json."""
-    assert study.result is not None
-    manifest = study.result["model"]
-    stored = Stored(**{key: manifest[key] for key in ("artifact", "sha256", "size")})
-    data = blobs.get(open_store(study.artifacts, database), stored)
-    path = folder / f"{study.name}.safetensors"
+def open_agent(path: Path) -> tuple[SavedAgent, str]:
+    """A saved agent, and the id of its environment.
+
+    Raises:
+        UsageError: The file is no saved agent, or one for another environment.
+        StudyFileError: There is no such environment here.
+    """
+    arrays, manifest = load_model(path)
+    task = manifest["task"]
+    env: str = task["env"]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(path, data)
-        _write(path.with_suffix(".json"), json.dumps(manifest, indent=2).encode() + b"\n")
-    except OSError as exc:
-        raise UsageError(f"--out: cannot write to {str(folder)!r}: {exc.strerror}") from exc
-    return path
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all: a reader never sees half a file."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+        return saved_agents(task.get("algorithm", "dqn")).load_agent(arrays, env), env
+    except ValueError as exc:
+        raise UsageError(f"{path}: {exc}") from exc
 
 
 def load_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

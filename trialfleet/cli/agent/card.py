@@ -1,0 +1,204 @@
+"""The model card: a README.md with the metadata that the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trialfleet.escape import printable
+from trialfleet.store.studies import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """Greedy episodes of the saved agent, on starts that nothing was chosen by."""
+
+    episodes: int
+    mean: float  # return
+    deviation: float  # of the returns, not of their mean
+    interval: tuple[float, float]  # 95%, of the mean
+
+
+def model_card(study: Study, played: Played, *, files: Collection[str]) -> str:
+    """The card of a study's best agent.
+
+    Args:
+        study: One that is done.
+        played: What the agent comes to.
+        files: Names of the optional files that lie beside the card.
+    """
+    return "\n".join(
+        [
+            *_metadata(study, played, files),
+            *_answer(study, played, files),
+            *_training(study),
+            *_loading(study, files),
+        ]
+    )
+
+
+def quoted(text: str) -> str:
+    """A string for YAML and Python alike, in double quotes; no character of it means anything."""
+    plain = json.dumps(printable(text))
+    return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def shown(text: object) -> str:
+    """Text for Markdown, in which nothing is a link, a tag or a table's edge."""
+    escaped = html.escape(printable(f"{text}"))
+    return re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", escaped)
+
+
+def _metadata(study: Study, played: Played, files: Collection[str]) -> list[str]:
+    env = quoted(study.spec.task.env)
+    library = ["library_name: stable-baselines3"] if f"{study.name}.zip" in files else []
+    return [
+        "---",
+        *library,
+        "tags:",
+        *(f"- {tag}" for tag in _tags(study, files)),
+        "model-index:",
+        f"- name: {quoted(study.name)}",
+        "  results:",
+        "  - task:",
+        "      type: reinforcement-learning",
+        "      name: reinforcement-learning",
+        "    dataset:",
+        f"      name: {env}",
+        f"      type: {env}",
+        "    metrics:",
+        "    - type: mean_reward",
+        f'      value: "{played.mean:.2f} +/- {played.deviation:.2f}"',
+        "      name: mean_reward",
+        "      verified: false",
+        "---",
+        "",
+    ]
+
+
+def _tags(study: Study, files: Collection[str]) -> list[str]:
+    tags = [study.spec.task.env, study.spec.task.algorithm, "reinforcement-learning"]
+    tags += ["deep-reinforcement-learning", "trialfleet"]
+    tags += ["stable-baselines3"] if f"{study.name}.zip" in files else []
+    return [quoted(tag) for tag in tags]
+
+
+def _answer(study: Study, played: Played, files: Collection[str]) -> list[str]:
+    result = _result(study)
+    winner = next(row for row in result["finalists"] if row["rank"] == result["winner"])
+    low, high = winner["interval"]
+    seeds = len(winner["scores"])
+    algorithm = shown(study.spec.task.algorithm.upper())
+    video = ["`replay.mp4` shows it at play.", ""] if "replay.mp4" in files else []
+    return [
+        f"# {algorithm} on {shown(study.spec.task.env)}: {shown(study.name)}",
+        "",
+        f"This agent returns **{played.mean:.1f} ± {played.deviation:.1f}** on "
+        f"{played.episodes} episodes that nothing was chosen by.",
+        "",
+        *video,
+        "| | mean return | 95% interval |",
+        "|---|---|---|",
+        f"| this agent, {played.episodes} fresh episodes | {played.mean:.1f} | "
+        f"{played.interval[0]:.1f} … {played.interval[1]:.1f} (over episodes) |",
+        f"| its configuration, {seeds} fresh seeds | {winner['mean']:.1f} | "
+        f"{low:.1f} … {high:.1f} (over seeds) |",
+        f"| its configuration in the search, which it was chosen by | "
+        f"{winner['search_score']:.1f} | |",
+        "",
+        f"The agent is the best of those {seeds}; the second row is what to expect of a training "
+        "with these hyperparameters.",
+        "",
+    ]
+
+
+def _training(study: Study) -> list[str]:
+    task, search, model = study.spec.task, study.spec.search, _result(study)["model"]
+    sampler, pruner = (
+        shown(each.model_dump(mode="json").get("name", type(each).__name__.lower()))
+        for each in (search.sampler, search.pruner)
+    )
+    trained_by = [shown(name) for name in _versions(model)]
+    return [
+        "## How it was trained",
+        "",
+        f"Trialfleet searched {search.trials:,} trials of {task.seeds} seeds each (sampler "
+        f"{sampler}, pruner {pruner}), trained the best {study.spec.final.top} again on "
+        f"{study.spec.final.seeds} fresh seeds, and chose the winner by those. Every agent was "
+        f"trained for {task.train_steps:,} steps, and the networks kept are "
+        + ("those of its best evaluation." if task.keep == "best" else "those at the end."),
+        "",
+        f"Study seed {study.spec.seed}; this agent's seed {model['seed']}; trained on "
+        f"{shown(model['device'])} with {', '.join(trained_by)}.",
+        "",
+        "| hyperparameter | value |",
+        "|---|---|",
+        *(f"| {shown(name)} | {shown(_value(value))} |" for name, value in _params(model)),
+        "",
+        "`results.json` has the study file, every finalist's scores and the seeds.",
+        "",
+    ]
+
+
+def _loading(study: Study, files: Collection[str]) -> list[str]:
+    env, name = quoted(study.spec.task.env), study.name
+    lines = [
+        "## How to load it",
+        "",
+        "```console",
+        f"$ trialfleet evaluate {name}.safetensors",
+        f"$ trialfleet play {name}.safetensors -o agent.gif",
+        "```",
+        "",
+    ]
+    if f"{name}.zip" in files:
+        lines += [
+            "With Stable-Baselines3:",
+            "",
+            "```python",
+            "import gymnasium",
+            "from stable_baselines3 import DQN",
+            "from stable_baselines3.common.evaluation import evaluate_policy",
+            "",
+            f"model = DQN.load({quoted(f'{name}.zip')})",
+            f"print(evaluate_policy(model, gymnasium.make({env}), n_eval_episodes=20))",
+            "```",
+            "",
+        ]
+    if f"{name}.onnx" in files:
+        lines += [
+            "With ONNX Runtime, from observations to actions:",
+            "",
+            "```python",
+            "import gymnasium, onnxruntime",
+            "",
+            f"session = onnxruntime.InferenceSession({quoted(f'{name}.onnx')})",
+            f"observation, _ = gymnasium.make({env}).reset(seed=0)",
+            'feed = {"observation": observation[None].astype("float32")}',
+            'action = session.run(["action"], feed)[0][0]',
+            "```",
+            "",
+        ]
+    return lines
+
+
+def _result(study: Study) -> Mapping[str, Any]:
+    assert study.result is not None
+    result: Mapping[str, Any] = study.result
+    return result
+
+
+def _params(model: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return list(model["params"].items())
+
+
+def _versions(model: Mapping[str, Any]) -> list[str]:
+    return [f"{name} {version}" for name, version in model["versions"].items()]
+
+
+def _value(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else f"{value}"

@@ -1,0 +1,40 @@
+"""The best agent of a study that is done, saved: its two files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from trialfleet.artifacts import blobs
+from trialfleet.artifacts.blobs import Stored
+from trialfleet.artifacts.stores import open_store
+from trialfleet.cli.agent.files import write
+from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
+
+
+def save_model(database: Database, study: Study, folder: Path) -> Path:
+    """Write NAME.safetensors and its manifest NAME.json; the path of the first."""
+    return save_bytes(study, best_model(database, study), folder)
+
+
+def save_bytes(study: Study, data: bytes, folder: Path) -> Path:
+    """Do so with the bytes at hand."""
+    assert study.result is not None
+    path = folder / f"{study.name}.safetensors"
+    manifest = json.dumps(study.result["model"], indent=2).encode() + b"\n"
+    write(path, data, option="--out")
+    write(path.with_suffix(".json"), manifest, option="--out")
+    return path
+
+
+def best_model(database: Database, study: Study) -> bytes:
+    """The bytes of NAME.safetensors, as stored.
+
+    Raises:
+        BlobDamagedError: They are missing or damaged.
+    """
+    assert study.result is not None
+    manifest = study.result["model"]
+    stored = Stored(**{key: manifest[key] for key in ("artifact", "sha256", "size")})
+    return blobs.get(open_store(study.artifacts, database), stored)

@@ -1,0 +1,65 @@
+"""A saved agent as the file that Stable-Baselines3's DQN loads."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import torch
+from stable_baselines3 import DQN
+
+if TYPE_CHECKING:
+    from worker.trainers.dqn.saved import Layers
+
+# Names and meanings are the same there, so that a training can go on with the same numbers.
+_SHARED = (
+    "learning_rate",
+    "gamma",
+    "batch_size",
+    "buffer_size",
+    "learning_starts",
+    "train_freq",
+    "gradient_steps",
+    "target_update_interval",
+    "tau",
+    "exploration_initial_eps",
+    "exploration_fraction",
+    "exploration_final_eps",
+    "max_grad_norm",
+)
+
+
+def zip_of(layers: Layers, env_id: str, knobs: Mapping[str, Any]) -> bytes:
+    """What `stable_baselines3.DQN.load` takes.
+
+    Its networks are multilayer perceptrons with ReLU, as ours are. It is a plain DQN: without
+    Double Q-learning, and with Huber's loss.
+
+    Args:
+        layers: Weights [out, in] and biases [out].
+        env_id: Of the agent's environment.
+        knobs: What the agent was trained with.
+    """
+    env = gymnasium.make(env_id)
+    try:
+        model = DQN(
+            "MlpPolicy",
+            env,
+            policy_kwargs={"net_arch": [len(bias) for _, bias in layers[:-1]]},
+            device="cpu",
+            **{name: knobs[name] for name in _SHARED if name in knobs},
+        )
+        state = {}
+        for number, (weight, bias) in enumerate(layers):
+            # Layers and activations are counted together there.
+            state[f"q_net.{2 * number}.weight"] = torch.from_numpy(weight)
+            state[f"q_net.{2 * number}.bias"] = torch.from_numpy(bias)
+        model.q_net.load_state_dict(state)
+        model.q_net_target.load_state_dict(state)
+        buffer = io.BytesIO()
+        model.save(buffer)
+    finally:
+        env.close()
+    return buffer.getvalue()

@@ -1,0 +1,140 @@
+"""A saved agent, in NumPy alone: what shows or exports one does not wait for PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.trainers import envs
+from worker.trainers.dqn.episodes import evaluate
+
+Layers = list[tuple[NDArray[np.float32], NDArray[np.float32]]]  # weights and biases
+
+
+class SavedAgent:
+    """One Q-network, a multilayer perceptron with ReLU between the layers.
+
+    Args:
+        arrays: Of one agent out of `Trainer.result`: `q.0.weight` [out, in], `q.0.bias` [out] ….
+
+    Raises:
+        ValueError: The arrays are not those of one network.
+    """
+
+    stack = 1  # it plays as a stack of one does
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        stacked = stacked_layers(arrays)
+        if len(stacked[0][0]) != 1:
+            raise ValueError(f"the arrays of {len(stacked[0][0])} agents instead of one")
+        self.layers: Layers = [(weight[0], bias[0]) for weight, bias in stacked]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Widths: observation, hidden …, actions."""
+        return [self.layers[0][0].shape[1], *(len(bias) for _, bias in self.layers)]
+
+    def act(self, observations: NDArray[np.floating]) -> NDArray[np.int64]:
+        """The actions [N] of highest value for `observations` [N, O]."""
+        actions: NDArray[np.int64] = self.greedy(np.asarray(observations)[None])[0]
+        return actions
+
+    def greedy(self, observations: NDArray[np.floating]) -> NDArray[np.int64]:
+        """The actions [1, B] for `observations` [1, B, O], as `StackedNetwork.greedy` finds them.
+
+        It is the same arithmetic, to the bit: an agent plays as it did when it was scored.
+        """
+        hidden = np.asarray(observations, np.float32)
+        *inner, (weight, bias) = [(w[None].mT, b[None, None]) for w, b in self.layers]
+        for w, b in inner:
+            hidden = np.maximum(hidden @ w + b, 0.0)
+        actions: NDArray[np.int64] = (hidden @ weight + bias).argmax(2)
+        return actions
+
+
+def load_agent(arrays: Mapping[str, NDArray[Any]], env: str) -> SavedAgent:
+    """The saved agent, if it is one for this environment.
+
+    Raises:
+        ValueError: The arrays are no Q-network, or none for this environment.
+        StudyFileError: There is no such environment here.
+    """
+    agent, shape = SavedAgent(arrays), envs.inspect_env(env)
+    if (agent.sizes[0], agent.sizes[-1]) != (shape.observation_size, shape.actions):
+        raise ValueError(f"its network does not fit {env}")
+    return agent
+
+
+def play_saved(
+    arrays: Mapping[str, NDArray[Any]], env: str, *, seed: int, episodes: int
+) -> NDArray[np.float64]:
+    """Play greedy episodes with one saved agent; their returns [E].
+
+    Raises:
+        ValueError: The arrays are no Q-network, or none for this environment.
+        StudyFileError: There is no such environment here.
+    """
+    played = evaluate(load_agent(arrays, env), env, [np.random.SeedSequence(seed)], episodes)
+    returns: NDArray[np.float64] = played.returns[0]
+    return returns
+
+
+def export_onnx(arrays: Mapping[str, NDArray[Any]], notes: Mapping[str, str]) -> bytes:
+    """A graph from "observation" [N, O] to "action" [N], with `notes` as its metadata.
+
+    Raises:
+        ValueError: The arrays are not those of one network.
+        ImportError: onnx is not installed.
+    """
+    from worker.trainers.dqn.exports.onnx_graph import graph_of
+
+    return graph_of(SavedAgent(arrays).layers, notes)
+
+
+def export_sb3(arrays: Mapping[str, NDArray[Any]], env: str, knobs: Mapping[str, Any]) -> bytes:
+    """What `stable_baselines3.DQN.load` takes.
+
+    Args:
+        arrays: Of the agent.
+        env: Id of its environment.
+        knobs: What it was trained with.
+
+    Raises:
+        ValueError: The arrays are not those of one network, or not of one for this environment.
+        ImportError: Stable-Baselines3 is not installed.
+    """
+    from worker.trainers.dqn.exports.sb3_zip import zip_of
+
+    return zip_of(load_agent(arrays, env).layers, env, knobs)
+
+
+def stacked_layers(
+    arrays: Mapping[str, NDArray[Any]],
+) -> Layers:
+    """Weights [S, out, in] and biases [S, out] of each layer, from `StackedNetwork.named_arrays`.
+
+    The arrays of one agent (`array[i]`, without the leading S) make a stack of one.
+
+    Raises:
+        ValueError: The arrays are not those of one network.
+    """
+    depth = len(arrays) // 2
+    names = {f"q.{n}.{part}" for n in range(depth) for part in ("weight", "bias")}
+    if not depth or set(arrays) != names:
+        raise ValueError(f"not the arrays of a Q-network: {', '.join(sorted(arrays)) or 'none'}")
+    layers = [
+        (np.asarray(arrays[f"q.{n}.weight"]), np.asarray(arrays[f"q.{n}.bias"]))
+        for n in range(depth)
+    ]
+    if layers[0][0].ndim == 2:
+        layers = [(weight[None], bias[None]) for weight, bias in layers]
+    shapes = [(*weight.shape, *bias.shape) for weight, bias in layers]
+    stack, *sizes = layers[0][0].shape[::2]
+    sizes += [width for weight, _ in layers for width in weight.shape[1:2]]
+    if shapes != [(stack, o, i, stack, o) for i, o in pairwise(sizes)]:
+        raise ValueError(f"layers of these shapes do not fit each other: {shapes}")
+    return layers
