@@ -51,6 +51,12 @@ class UsageError(FleetError):
     exit_code = 2
 
 
+class NothingToShowError(FleetError):
+    """Choose another plot, or wait until the study has got so far."""
+
+    exit_code = 2
+
+
 class SystemRefusedError(FleetError):
     """Free what the message names (space, rights, or the name), then run the same command again."""
 

@@ -20,6 +20,7 @@ from trialfleet.cli.commands.inspect.check import check
 from trialfleet.cli.commands.inspect.logs import logs
 from trialfleet.cli.commands.inspect.replay import replay
 from trialfleet.cli.commands.inspect.status import status
+from trialfleet.cli.commands.report.plot import plot
 from trialfleet.cli.commands.serve.coordinate import coordinate
 from trialfleet.cli.commands.serve.dashboard import dashboard
 from trialfleet.cli.commands.serve.migrate import migrate
@@ -87,6 +88,12 @@ app.command(epilog=_example("trialfleet logs cartpole 17"))(logs)
 app.command(
     epilog=_example("trialfleet best cartpole --out models", "trialfleet best --format hub -o hub")
 )(best)
+app.command(
+    epilog=_example(
+        "trialfleet plot cartpole finalists -o finalists.png",
+        "trialfleet plot cartpole contour --param gamma --param learning_rate -o contour.html",
+    )
+)(plot)
 app.command(epilog=_example("trialfleet evaluate models/cartpole.safetensors --episodes 200"))(
     evaluate
 )

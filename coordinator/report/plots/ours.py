@@ -1,0 +1,337 @@
+"""The plots that Optuna does not have: seeds, fresh seeds, workers, and where the compute went."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime
+
+import numpy as np
+
+from coordinator.report.account import KINDS, account, kind_of
+from coordinator.report.data import StudyData
+from coordinator.report.plots.chart import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    OUTCOMES,
+    SERIES,
+    Bars,
+    Chart,
+    Line,
+    Points,
+)
+from trialfleet.errors import NothingToShowError
+from trialfleet.store.metrics import Curve
+
+_CURVES = 5  # trials whose curves are drawn
+_SPREAD = 30  # trials whose seeds are drawn
+_LANES = 40  # workers
+_SLOTS = 1_500  # attempts of a worker that begin closer than this part of the time are one bar
+
+
+def learning_curves(data: StudyData) -> Chart:
+    """Return while training: the finalists on fresh seeds, or the best trials so far."""
+    lines = []
+    if data.result:
+        band = "finalists on fresh seeds"
+        for row, color in zip(data.finalists, SERIES, strict=False):
+            curves = [
+                data.final_returns.get(trial.number, [])
+                for trial in data.final
+                if trial.user_attrs.get("finalist") == row["rank"]
+            ]
+            won = row["rank"] == data.study.result["winner"] if data.study.result else False
+            lines.append(
+                _banded(f"trial {row['trial']}{' (winner)' if won else ''}", curves, color)
+            )
+    else:
+        band = "best trials of the search"
+        for trial, color in zip(data.complete[:_CURVES], SERIES, strict=False):
+            curve = data.returns.get(trial.number, [])
+            lines.append(_banded(f"trial {trial.number}", [curve], color))
+    lines = [line for line in lines if line.x]
+    if not lines:
+        raise NothingToShowError("no trial has been trained to its end yet")
+    left = len(data.finalists) - len(lines) if data.result else 0
+    return Chart(
+        x="environment steps of each agent",
+        y="mean evaluation return",
+        layers=lines,
+        note=f"The {band}: mean over seeds; the band holds the middle 80% of the seeds."
+        + (f" {left} further finalists are not drawn." if left > 0 else ""),
+    )
+
+
+def finalists(data: StudyData) -> Chart:
+    """Each finalist's fresh seeds, their mean with its interval, and what the search believed."""
+    rows = [row for row in data.finalists if not row["failures"]][:_SPREAD]
+    if not rows:
+        raise NothingToShowError("the final stage has not ended, so no finalist has fresh seeds")
+    places = [float(len(rows) - at) for at in range(len(rows))]
+    seeds_x, seeds_y, texts = [], [], []
+    for place, row in zip(places, rows, strict=True):
+        for index, score in enumerate(row["scores"]):
+            seeds_x.append(score)
+            # Equal scores would hide each other: spread them, the same way each time.
+            seeds_y.append(place - 0.26 + 0.12 * ((index * 0.618) % 1 - 0.5))
+            texts.append(f"trial {row['trial']}, seed {row['seeds'][index]}: {score:.1f}")
+    means = [row["mean"] for row in rows]
+    return Chart(
+        x="score (mean return)",
+        y="",
+        layers=[
+            Points(name="a fresh seed", x=seeds_x, y=seeds_y, color=GREY, texts=texts, faint=True),
+            Points(
+                name="mean and 95% interval",
+                x=means,
+                y=places,
+                color=BLUE,
+                along_x=True,
+                low=[row["interval"][0] for row in rows],
+                high=[row["interval"][1] for row in rows],
+                size=11,
+                texts=[
+                    f"trial {row['trial']}: mean {row['mean']:.1f}, 95% interval "
+                    f"{row['interval'][0]:.1f} … {row['interval'][1]:.1f}"
+                    for row in rows
+                ],
+            ),
+            Points(
+                name="search score",
+                x=[row["search_score"] for row in rows],
+                y=places,
+                color=ORANGE,
+                symbol="diamond",
+                size=11,
+                texts=[f"trial {row['trial']}: search {row['search_score']:.1f}" for row in rows],
+            ),
+        ],
+        y_ticks=[(at, f"trial {row['trial']}") for at, row in zip(places, rows, strict=True)],
+        y_range=(0.4, len(rows) + 0.6),
+        height=150 + 80 * len(rows),
+        note="A search score is a maximum over trials, hence optimistic; fresh seeds are not.",
+    )
+
+
+def search_against_fresh(data: StudyData) -> Chart:
+    """Search score against fresh-seed mean; on the dashed line both are equal."""
+    rows = [row for row in data.finalists if not row["failures"]]
+    if not rows:
+        raise NothingToShowError("the final stage has not ended, so no finalist has fresh seeds")
+    every = [row["search_score"] for row in rows] + [end for row in rows for end in row["interval"]]
+    low, high = min(every), max(every)
+    room = 0.08 * (high - low) or 1.0
+    ends = [low - room, high + room]
+    rank = data.study.result["winner"] if data.study.result else None
+    layers: list[Line | Points | Bars] = [
+        Line(name="search = fresh", x=ends, y=ends, color=GREY, dashed=True)
+    ]
+    for name, color, own in (
+        ("winner", GREEN, [row for row in rows if row["rank"] == rank]),
+        ("other finalists", BLUE, [row for row in rows if row["rank"] != rank]),
+    ):
+        if own:
+            layers.append(
+                Points(
+                    name=name,
+                    x=[row["search_score"] for row in own],
+                    y=[row["mean"] for row in own],
+                    low=[row["interval"][0] for row in own],
+                    high=[row["interval"][1] for row in own],
+                    color=color,
+                    size=10,
+                    texts=[
+                        f"trial {row['trial']}: search {row['search_score']:.1f}, fresh "
+                        f"{row['mean']:.1f} (gap {row['gap']:+.1f})"
+                        for row in own
+                    ],
+                )
+            )
+    return Chart(
+        x="search score",
+        y="mean over fresh seeds",
+        layers=layers,
+        x_range=(ends[0], ends[1]),
+        y_range=(ends[0], ends[1]),
+        note="Below the dashed line the search promised too much; bars are 95% intervals.",
+    )
+
+
+def seed_spread(data: StudyData) -> Chart:
+    """The scores of each seed of the best trials."""
+    best = [trial for trial in data.complete if trial.user_attrs.get("scores")][:_SPREAD]
+    if not best:
+        raise NothingToShowError("no trial has been completed yet")
+    x, y, texts = [], [], []
+    for place, trial in enumerate(best):
+        seeds = trial.user_attrs.get("seeds", [])
+        for index, score in enumerate(trial.user_attrs["scores"]):
+            x.append(float(place))
+            y.append(score)
+            seed = seeds[index] if index < len(seeds) else index
+            texts.append(f"trial {trial.number}, seed {seed}: {score:.1f}")
+    return Chart(
+        x="trial, the best first",
+        y="score (mean return)",
+        layers=[
+            Points(name="a seed", x=x, y=y, color=BLUE, texts=texts, faint=True),
+            Points(
+                name="the trial's value",
+                x=[float(place) for place in range(len(best))],
+                y=[trial.values[0] for trial in best],
+                color=ORANGE,
+                symbol="tick",
+                size=16,
+                texts=[f"trial {trial.number}: {trial.values[0]:.1f}" for trial in best],
+            ),
+        ],
+        x_ticks=[(float(place), str(trial.number)) for place, trial in enumerate(best)],
+        note=f"The best {len(best)} of {len(data.complete)} completed trials. Seeds far apart: "
+        "the value is partly luck.",
+    )
+
+
+def workers(data: StudyData) -> Chart:
+    """What each worker did when; lost attempts stand out."""
+    if not data.attempts:
+        raise NothingToShowError("no worker has taken a trial yet")
+    begin = min(attempt.started for attempt in data.attempts)
+    end = max(attempt.ended for attempt in data.attempts)
+    unit, divisor = _unit((end - begin).total_seconds())
+    lanes: dict[str, list[tuple[float, float, str, str]]] = defaultdict(list)
+    for attempt in data.attempts:
+        stage = "final trial" if attempt.study_id == data.study.final_id else "trial"
+        lanes[attempt.worker].append(
+            (
+                _since(begin, attempt.started) / divisor,
+                _since(begin, attempt.ended) / divisor,
+                kind_of(data, attempt, data.trials.get((attempt.study_id, attempt.number))),
+                f"{stage} {attempt.number}",
+            )
+        )
+    # Workers that lost something are never left out.
+    order = sorted(
+        lanes, key=lambda name: (all(kind != "lost" for *_, kind, _ in lanes[name]), lanes[name][0])
+    )
+    drawn = sorted(order[:_LANES], key=lambda name: lanes[name][0])
+    slot = (end - begin).total_seconds() / divisor / _SLOTS
+    bars: dict[str, tuple[list[float], list[float], list[float], list[str]]] = {}
+    merged = 0
+    for lane, name in enumerate(reversed(drawn)):
+        for first, last, kind, text, count in _merged(sorted(lanes[name]), slot):
+            ys, starts, lengths, texts = bars.setdefault(kind, ([], [], [], []))
+            ys.append(float(lane))
+            starts.append(first)
+            lengths.append(last - first)
+            texts.append(f"{name}: {text}, {kind}, {last - first:.3g} {unit}")
+            merged += count - 1
+    notes = ["A bar is one attempt at a trial."]
+    if merged:
+        notes.append(
+            f"{merged:,} attempts that follow another of their kind closely share its bar."
+        )
+    if len(order) > len(drawn):
+        notes.append(f"{len(drawn)} of {len(order)} workers, those with lost attempts first.")
+    return Chart(
+        x=f"{unit} since the first trial began",
+        y="",
+        layers=[
+            Bars(
+                name=kind,
+                y=bars[kind][0],
+                start=bars[kind][1],
+                length=bars[kind][2],
+                color=OUTCOMES[kind],
+                texts=bars[kind][3],
+            )
+            for kind in KINDS
+            if kind in bars
+        ],
+        y_ticks=[(float(lane), _short(name)) for lane, name in enumerate(reversed(drawn))],
+        y_range=(-0.7, len(drawn) - 0.3),
+        height=170 + 26 * len(drawn),
+        note=" ".join(notes),
+    )
+
+
+def budget(data: StudyData) -> Chart:
+    """The share of agent-steps and worker-seconds by what became of them."""
+    entries = account(data)
+    if not entries:
+        raise NothingToShowError("no worker has taken a trial yet")
+    seconds = sum(entry.worker_seconds for entry in entries) or 1.0
+    steps = sum(entry.agent_steps for entry in entries) or 1
+    at = [0.0, 0.0]
+    layers = []
+    for entry in entries:
+        shares = [100 * entry.agent_steps / steps, 100 * entry.worker_seconds / seconds]
+        layers.append(
+            Bars(
+                name=entry.kind,
+                y=[0.0, 1.0],
+                start=[*at],
+                length=shares,
+                color=OUTCOMES[entry.kind],
+                texts=[
+                    f"{entry.kind}: {entry.agent_steps:,} agent-steps ({shares[0]:.1f}%)",
+                    f"{entry.kind}: {entry.worker_seconds:,.0f} worker-seconds ({shares[1]:.1f}%)",
+                ],
+                width=0.55,
+            )
+        )
+        at = [begin + share for begin, share in zip(at, shares, strict=True)]
+    return Chart(
+        x="share of the study, %",
+        y="",
+        layers=layers,
+        y_ticks=[(0.0, "agent-steps"), (1.0, "worker-seconds")],
+        x_range=(0.0, 100.0),
+        height=240,
+    )
+
+
+def _banded(name: str, curves: list[Curve], color: str) -> Line:
+    """Mean and middle 80% over all agents of these curves, at the steps that they have."""
+    values: dict[int, list[float]] = defaultdict(list)
+    for curve in curves:
+        for step, returns in curve:
+            values[step] += [value for value in returns if np.isfinite(value)]
+    steps = sorted(step for step in values if values[step])
+    low, high = (
+        [float(np.quantile(values[step], share)) for step in steps] for share in (0.1, 0.9)
+    )
+    means = [float(np.mean(values[step])) for step in steps]
+    return Line(
+        name=name, x=[float(step) for step in steps], y=means, low=low, high=high, color=color
+    )
+
+
+def _merged(
+    bars: list[tuple[float, float, str, str]], slot: float
+) -> list[tuple[float, float, str, str, int]]:
+    """Bars of one lane, those of a kind joined that are too close and short to be told apart."""
+    found: list[tuple[float, float, str, str, int]] = []
+    for first, last, kind, text in bars:
+        if found:
+            begin, end, kind_before, _, count = found[-1]
+            near = kind == kind_before and last - begin < 3 * slot and first - end < slot
+            if near and kind != "lost":
+                found[-1] = (begin, max(end, last), kind, f"{count + 1} attempts", count + 1)
+                continue
+        found.append((first, last, kind, text, 1))
+    return found
+
+
+def _since(begin: datetime, moment: datetime) -> float:
+    return (moment - begin).total_seconds()
+
+
+def _unit(seconds: float) -> tuple[str, float]:
+    if seconds < 300:
+        return "seconds", 1.0
+    return ("minutes", 60.0) if seconds < 3 * 3600 else ("hours", 3600.0)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else f"{name[:12]}…{name[-15:]}"
