@@ -70,13 +70,16 @@ class Way(Protocol):
 class Ours:
     """As `worker.attempt` does it."""
 
-    def __init__(self, database: Database, study: Study) -> None:
-        self._database, self._study = database, study
+    def __init__(
+        self, database: Database, study: Study, clock: Callable[[], Clock] = Clock
+    ) -> None:
+        self._database, self._study, self._clock = database, study, clock
         self._curves = Curves(database, study.search_id)
 
     def trial(self, values: list[float]) -> tuple[Clock, str]:
         """Claim, open, report and be judged, finish."""
-        clock, database, study, spec = Clock(), self._database, self._study, self._study.spec
+        clock, database, study = self._clock(), self._database, self._study
+        spec = study.spec
         claim = clock.time(
             "claim",
             lambda: leases.claim(
