@@ -121,7 +121,8 @@ class Checkpoints:
             "trained_by": self.trained_by,
         }
         # safetensors writes what lies at an array's address, whatever its strides are.
-        arrays = {name: np.ascontiguousarray(array) for name, array in self._state.items()}
+        # (ascontiguousarray would make a scalar an array of one.)
+        arrays = {name: np.asarray(array, order="C") for name, array in self._state.items()}
         checkpoints.save(
             self._database,
             self._store,

@@ -30,10 +30,12 @@ class Counter:
         yield from ()
 
     def state(self) -> dict[str, NDArray[Any]]:
-        # Part of a larger array, as a memory that is not full is.
-        return {"count": np.array([[0, -1], [self.count, -1]])[:, 0]}
+        # Part of a larger array, as a memory that is not full is; and a number, as Adam's step is.
+        part = np.array([[0, -1], [self.count, -1]])[:, 0]
+        return {"count": part, "updates": np.array(self.count)}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        assert (state["count"].shape, state["updates"].shape) == ((2,), ())
         self.count = int(state["count"][1])
 
     def result(self) -> dict[str, NDArray[Any]]:
