@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from optuna.trial import FrozenTrial
+from sqlalchemy import text
 
 from tests.faults.fleet import SEGMENT, SEGMENTS, STUDY, Fleet
 from tests.faults.processes import eventually
@@ -89,9 +92,25 @@ def test_a_lost_audited_trial_ends_by_the_same_verdict(
     rungs = {key for key in trial.system_attrs if key.startswith("completed_rung_")}
     assert rungs == ({"completed_rung_0"} if pruner == HALVING else set())
     fleet.replays(NUMBER)
+    if (every, pruner) == ("0", MEDIAN):
+        a_replay_notices_another_audit(fleet, trial)
     status = fleet.start("status", STUDY)
     assert status.ends() == 0
     assert "pruning audit: 1 pruned trial trained to the end, 0 of them" in status.output
+
+
+def a_replay_notices_another_audit(fleet: Fleet, trial: FrozenTrial) -> None:
+    altered = {**trial.user_attrs["audit"], "scores": [1.0, 2.0]}
+    with fleet.database.transaction() as connection:
+        table = "public.trial_user_attributes"
+        connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER fleet_guard"))
+        statement = f"UPDATE {table} SET value_json = :value WHERE key = 'audit'"
+        assert connection.execute(text(statement), {"value": json.dumps(altered)}).rowcount == 1
+        connection.execute(text(f"ALTER TABLE {table} ENABLE TRIGGER fleet_guard"))
+    again = fleet.start("replay", STUDY, str(NUMBER))
+    assert again.ends() == 1
+    assert "DIFFERENT: audit" in again.output
+    assert "NOT equal" in again.output
 
 
 def test_an_audited_trial_that_loses_too_many_workers_is_pruned_all_the_same(fleet: Fleet) -> None:

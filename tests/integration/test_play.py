@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image, ImageSequence
 from tests.support.commands import command, told
 from tests.support.models import balancing_agent, balancing_arrays, saved_agent
 from trialfleet.cli.agent.video import film_model
-from trialfleet.cli.local.winner import picture_winner
+from trialfleet.cli.local import winner
 from trialfleet.errors import UsageError
 from worker.play import film
 from worker.play.files import as_gif
@@ -179,5 +180,32 @@ def test_a_run_ends_well_whatever_the_environment_does_when_it_is_shown(
         "gymnasium.register('Crashing-v0', Crashing, max_episode_steps=20)\n"
     )
     path = balancing_agent(tmp_path, env="crashing:Crashing-v0")
-    assert picture_winner(path, Stop()) == "no GIF of the agent: exit code 9"
+    assert winner.picture_winner(path, Stop()) == "no GIF of the agent: exit code 9"
     assert not path.with_suffix(".gif").exists()
+
+
+def test_a_run_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winner, "_PATIENCE", 0.0)
+    said = winner.picture_winner(balancing_agent(tmp_path), Stop())
+    assert said == "no GIF of the agent: it took longer than 0 seconds"
+
+
+def test_neither_playing_nor_measuring_needs_pytorch(tmp_path: Path) -> None:
+    """It takes seconds to load, and a machine that shows agents need not have it."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from pathlib import Path\n"
+        "from trialfleet.cli.agent.video import film_model\n"
+        "from trialfleet.cli.replay import evaluate_model\n"
+        "agent = Path(sys.argv[1])\n"
+        "film_model(agent, agent.with_suffix('.gif'), fps=1)\n"
+        "print(evaluate_model(agent, episodes=3, seed=0))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(balancing_agent(tmp_path))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "mean return" in ran.stdout, ran.stderr
+    assert (tmp_path / "agent.gif").is_file()

@@ -107,7 +107,10 @@ def replay_trial(
                 if audit is None:
                     scores = event.returns.tolist()
                 else:
-                    equal = equal and event.returns.tolist() == audit
+                    wrong = [] if event.returns.tolist() == audit else ["audit"]
+                    equal = equal and not wrong
+                    console.print("trained on after it was pruned:")
+                    console.print(_line(event.step, {event.step: audit}, event.returns, wrong))
     equal = equal and scores == trial.user_attrs["scores"]
     console.print(
         f"trial {number}: {'equal to the bit' if equal else 'NOT equal'} "
