@@ -19,7 +19,7 @@ COPY pyproject.toml constraints.txt deploy/image/requirements.py ./
 # The dependencies of each image, in layers that only a change of the lock makes anew.
 FROM build AS coordinator-dependencies
 RUN --mount=type=secret,id=pip,target=/root/.config/pip/pip.conf \
-    python requirements.py s3 >requirements.txt \
+    python requirements.py s3 metrics >requirements.txt \
  && pip --python /opt/venv/bin/python install --quiet --constraint constraints.txt --requirement requirements.txt \
  && find /opt/venv -type d \( -name tests -o -name test \) -prune -exec rm -rf {} +
 

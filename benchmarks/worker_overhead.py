@@ -56,6 +56,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "open, suggest": [(Attempt, "_open")],
     "look for a checkpoint": [(Checkpoints, "restore")],
     "make the agents": [(trainer, "make_trainer")],
+    "record metrics": [(Training, "_measure")],
     "report, metrics": [(Reports, "try_to_flush"), (Reports, "flush")],
     "prune": [(Reports, "pruned")],
     "checkpoint": [(Checkpoints, "take"), (Checkpoints, "save_if_due")],

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator.final import begin_final
 from coordinator.lead import Leadership
+from coordinator.monitoring.notices import Notices
 from coordinator.result import StillRunningError, conclude
 from coordinator.retrain import ModelLostError, train_again
 from trialfleet.errors import StudyFailedError
@@ -47,6 +48,7 @@ def watch(
     *,
     settings: Settings,
     pause: Callable[[float], object],
+    notices: Notices | None = None,
 ) -> Study:
     """Keep the study going until it has ended; how it ended.
 
@@ -59,6 +61,7 @@ def watch(
         name: An existing study.
         settings: Poll and patience.
         pause: Called with the seconds to wait; may raise to end the watching.
+        notices: Told how the study goes, by the coordinator that leads.
 
     Raises:
         StudyFailedError: The study has ended without a winner; the message has the reasons.
@@ -72,7 +75,14 @@ def watch(
         before, leads = leads, leadership.hold()
         if leads != before:
             log.info("leading" if leads else "standing by for the leader", study=name)
-        return step(database, name) if leads else _stand_by(database, name)
+        if not leads:
+            return _stand_by(database, name)
+        if notices is None:
+            return step(database, name)
+        notices.begin(name)
+        study = step(database, name)
+        notices.look(study)
+        return study
 
     try:
         while True:

@@ -41,6 +41,11 @@ class Settings(BaseSettings):
     # Where a worker trains.
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     log_format: Literal["console", "json"] = "console"
+    # Where a coordinator serves /metrics and /healthz; no port: nowhere.
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    # URL to which a coordinator posts what happens to its study. It may hold a secret.
+    notify: SecretStr | None = None
     # The services' own URLs, for the migrator: it makes these logins and grants them their rights.
     coordinator_url: SecretStr | None = None
     worker_url: SecretStr | None = None

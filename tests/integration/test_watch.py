@@ -43,8 +43,10 @@ def never(_seconds: float) -> None:
 
 def train_all(database: Database, study: Study) -> None:
     """Complete everything that there is to claim."""
-    trials = database.optuna_study(study.final_name).get_trials() if study.final_id else []
-    for claim in take_all(database):
+    claims = take_all(database)
+    began = any(claim.stage == "final" for claim in claims)
+    trials = database.optuna_study(study.final_name).get_trials() if began else []
+    for claim in claims:
         agents = len(trials[claim.number].user_attrs["seeds"]) if claim.stage == "final" else 2
         train_by_hand(database, study, claim, scores=[float(claim.number)] * agents)
 

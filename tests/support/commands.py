@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 
 import pytest
 import structlog
 
 from trialfleet.cli.main import main
 
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 
 def command(*arguments: str) -> int:
     """Run it; its exit code. What it prints is for `capsys`, the environment is the test's."""
     kept = sys.argv
+    handlers = {number: signal.getsignal(number) for number in _STOPS}
     sys.argv = ["trialfleet", *arguments]
     try:
         main()
@@ -20,6 +25,9 @@ def command(*arguments: str) -> int:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     finally:
         sys.argv = kept
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         # It logs to the standard error of this test, which the next one does not have.
         structlog.reset_defaults()
     return 0

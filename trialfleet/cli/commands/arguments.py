@@ -18,4 +18,28 @@ Expose = Annotated[
         help="Allow an address that other machines reach: the page asks for no password.",
     ),
 ]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="Serve /metrics for Prometheus and /healthz on this port; 0: a free one. Default: "
+        "TRIALFLEET_METRICS_PORT, else none.",
+    ),
+]
+MetricsHost = Annotated[
+    str | None,
+    typer.Option(
+        help="Address to serve them on. Default: TRIALFLEET_METRICS_HOST, else 127.0.0.1."
+    ),
+]
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Post start, new bests, failed trials and the end to this webhook, as JSON. "
+        "Default: TRIALFLEET_NOTIFY, or the file that TRIALFLEET_NOTIFY_FILE names, which keep a "
+        "secret off the command line.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -12,12 +12,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator import audit
 from coordinator.create import create_or_join
+from coordinator.monitoring.around import monitored
+from coordinator.monitoring.notices import Notices
 from coordinator.watch import failure, watch
 from trialfleet.cli.agent.save import save_model
 from trialfleet.cli.connect import database_url
 from trialfleet.cli.local.pool import WorkerPool, WorkersKeepDyingError
 from trialfleet.cli.local.winner import picture_winner
 from trialfleet.cli.schema import migrate
+from trialfleet.cli.show.console import say
 from trialfleet.cli.show.display import Display, make_display, result_report, saved
 from trialfleet.errors import StudyFailedError, SystemRefusedError
 from trialfleet.escape import storable
@@ -77,7 +80,8 @@ def run_study(
         if study.stage == "failed":
             raise failure(study)
         if not study.ended:
-            study = _work(database, study, workers, settings, console, stop)
+            with monitored(database, study.name, settings, say=say) as notices:
+                study = _work(database, study, workers, settings, console, stop, notices)
         else:
             console.print(f"study {study.name!r} has ended before; nothing is left to do")
         if study.result is not None:
@@ -98,6 +102,7 @@ def _work(
     settings: Settings,
     console: Console,
     stop: Stop,
+    notices: Notices | None,
 ) -> Study:
     display = make_display(console, database, study)
     pool = WorkerPool(
@@ -117,7 +122,7 @@ def _work(
         show()
 
     try:
-        study = watch(database, study.name, settings=settings, pause=pause)
+        study = watch(database, study.name, settings=settings, pause=pause, notices=notices)
         pool.wait(10.0)
         show()
     except StudyFailedError:

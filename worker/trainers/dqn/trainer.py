@@ -127,15 +127,26 @@ class Training:
                 yield Progress(step=step)
         seconds = time.monotonic() - began
         self._refuse_bad_rewards(rewards)
-        loss = self._loss(agent.updates - updates_before)
-        q = agent.online(replay.remembered(_REMEMBERED_STATES)).amax(2)  # [S, K]
-        stack, end = len(self._job.seeds), self._step + self._job.eval_every
+        return self._measure(rewards, ended, agent.updates - updates_before, seconds)
+
+    def _measure(
+        self,
+        rewards: NDArray[np.float64],  # [T, S]
+        ended: NDArray[np.bool_],  # [T, S]
+        updates: int,
+        seconds: float,
+    ) -> dict[str, NDArray[np.float64]]:
+        """The metrics [S] of a segment that took so many updates and seconds."""
+        loss = self._loss(updates)
+        q = self._agent.online(self._replay.remembered(_REMEMBERED_STATES)).amax(2)  # [S, K]
+        job, stack = self._job, len(self._job.seeds)
+        epsilon = self._params.epsilon(self._step + job.eval_every, job.train_steps)
         return {
             **({"loss": loss} if loss is not None else {}),
             "q_mean": q.double().cpu().numpy().mean(axis=1),
-            "epsilon": np.full(stack, params.epsilon(end, self._job.train_steps)),
+            "epsilon": np.full(stack, epsilon),
             "episode_return": mean_return_of_ended(rewards, ended),
-            "steps_per_second": np.full(stack, stack * self._job.eval_every / max(seconds, 1e-9)),
+            "steps_per_second": np.full(stack, stack * job.eval_every / max(seconds, 1e-9)),
         }
 
     def _loss(self, updates: int) -> NDArray[np.float64] | None:

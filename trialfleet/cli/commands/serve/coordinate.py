@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trialfleet.cli.commands.arguments import StudyFile
+from trialfleet.cli.commands.arguments import MetricsHost, MetricsPort, Notify, StudyFile
 from trialfleet.cli.show import console
 from trialfleet.settings import load_settings
 
@@ -18,44 +18,72 @@ def coordinate(
         Path | None, typer.Option(help="Folder to save the best agent in, at the end.")
     ] = None,
     stay: Annotated[
-        bool, typer.Option("--stay", help="Wait for SIGTERM after the end, instead of ending.")
+        bool,
+        typer.Option(
+            "--stay", help="Wait for SIGTERM after the end, or the failure, instead of ending."
+        ),
     ] = False,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = None,
+    notify: Notify = None,
 ) -> None:
     """Create a study, or join it, and keep it going until it has ended.
 
     Workers started anywhere with `trialfleet worker` do the training.
     """
+    from contextlib import ExitStack
+
     from coordinator import audit
     from coordinator.create import create_or_join
+    from coordinator.monitoring.around import monitored
     from coordinator.status import snapshot
     from coordinator.watch import failure, watch
     from trialfleet.cli.agent.save import save_model
     from trialfleet.cli.connect import database_url
+    from trialfleet.cli.monitoring import with_options
     from trialfleet.cli.show.display import result_report, saved, summary
+    from trialfleet.errors import StudyFailedError
+    from trialfleet.escape import printable
     from trialfleet.postgres.retry import patiently
+    from trialfleet.store import studies
     from trialfleet.store.schema import wait_for_schema
     from trialfleet.store.storage import Database
     from trialfleet.study.file import load
     from worker.stop import Stop, StopRequested
 
     spec = load(file)
-    settings = load_settings()
+    settings = with_options(
+        load_settings(), metrics_port=metrics_port, metrics_host=metrics_host, notify=notify
+    )
     stop = Stop()
     stop.install()
     try:
-        with database_url(settings) as url:
+        with ExitStack() as opened:
+            url = opened.enter_context(database_url(settings))
             database = Database(url, application="trialfleet-coordinator", pause=stop.wait)
+            notices = opened.enter_context(
+                monitored(database, spec.name, settings, say=console.say)
+            )
             wait_for_schema(database, settings.migration_patience, pause=stop.wait)
             study = patiently(
                 lambda: create_or_join(database, spec, artifacts=settings.artifacts),
                 patience=settings.outage_patience,
                 pause=stop.wait,
             )
-            if study.stage == "failed":
-                raise failure(study)
             if study.stage == "done":
                 console.say(f"study {study.name!r} has ended before; nothing is left to do")
-            study = watch(database, study.name, settings=settings, pause=stop.wait)
+            try:
+                if study.stage == "failed":
+                    raise failure(study)
+                study = watch(
+                    database, study.name, settings=settings, pause=stop.wait, notices=notices
+                )
+            except StudyFailedError as exc:
+                if not stay:
+                    raise
+                # Its metrics go on saying so; a supervisor would start it again for nothing.
+                console.say(f"trialfleet: {printable(str(exc))}")
+                study = studies.find(database, study.name)
             console.out.print(summary(snapshot(database, study)), soft_wrap=True)
             if study.result is not None:
                 path = save_model(database, study, out) if out is not None else None

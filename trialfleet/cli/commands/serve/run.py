@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trialfleet.cli.commands.arguments import StudyFile
+from trialfleet.cli.commands.arguments import MetricsHost, MetricsPort, Notify, StudyFile
 from trialfleet.cli.show import console
 from trialfleet.settings import load_settings
 
@@ -19,6 +19,9 @@ def run(
         typer.Option(min=1, max=256, help="Worker processes. Default: one per core."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the saved agent.")] = Path("models"),
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = None,
+    notify: Notify = None,
 ) -> None:
     """Run a whole study on this machine: database, coordinator and workers.
 
@@ -27,9 +30,13 @@ def run(
     from trialfleet.cli.check import load_checked
     from trialfleet.cli.local.pool import default_workers
     from trialfleet.cli.local.run import run_study
+    from trialfleet.cli.monitoring import with_options
     from worker.stop import Stop, StopRequested
 
     spec = load_checked(file)
+    settings = with_options(
+        load_settings(), metrics_port=metrics_port, metrics_host=metrics_host, notify=notify
+    )
     stop = Stop()
     stop.install()
     try:
@@ -37,7 +44,7 @@ def run(
             spec,
             workers=workers or default_workers(),
             out=out,
-            settings=load_settings(),
+            settings=settings,
             console=console.out,
             stop=stop,
         )
