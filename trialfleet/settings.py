@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     dashboard_writable: bool = False
     # Whether `run` ends with a GIF of the winner, beside its saved model.
     winner_gif: bool = True
+    # Whether `run` ends with the report, beside the saved model.
+    run_report: bool = True
 
 
 def load_settings() -> Settings:

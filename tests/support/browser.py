@@ -21,7 +21,9 @@ OPTIONS = (
 _TRIES = 4
 
 
-def page(url: str, folder: Path, *expected: str, seconds: float = 20.0) -> str:
+def page(
+    url: str, folder: Path, *expected: str, seconds: float = 20.0, offline: bool = False
+) -> str:
     """The page's HTML once its scripts have run, and all that is expected is in it as text.
 
     On a busy machine a page may be looked at before it has everything, so it is opened again.
@@ -31,12 +33,14 @@ def page(url: str, folder: Path, *expected: str, seconds: float = 20.0) -> str:
         folder: For the browser's profile.
         expected: Texts of whole elements, or parts of them.
         seconds: Of the page's own clock, which stands still while it waits for an answer.
+        offline: Find no other machine, whatever the page asks for.
 
     Raises:
         AssertionError: Something is missing, after a few tries.
     """
+    options = ["--host-resolver-rules=MAP * ~NOTFOUND"] if offline else []
     for _ in range(_TRIES):
-        seen = _run(url, folder, seconds, "--dump-dom")
+        seen = _run(url, folder, seconds, "--dump-dom", *options)
         missing = [each for each in expected if as_text(each) not in seen]
         if not missing:
             return seen

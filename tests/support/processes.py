@@ -96,7 +96,8 @@ class Commands:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("TRIALFLEET_")}
         # Tables as wide as they need, the same on every machine.
         settings = {"TRIALFLEET_POLL_SECONDS": "0.05", "COLUMNS": "160", "NO_COLOR": "1"}
-        settings["TRIALFLEET_WINNER_GIF"] = "0"  # seconds, for one test's sake
+        # Each takes seconds, for one test's sake.
+        settings |= {"TRIALFLEET_WINNER_GIF": "0", "TRIALFLEET_RUN_REPORT": "0"}
         if self.url is not None:
             settings["TRIALFLEET_DATABASE_URL"] = plain(self.url)
         number = len(self.started)

@@ -20,7 +20,9 @@ from trialfleet.cli.commands.inspect.check import check
 from trialfleet.cli.commands.inspect.logs import logs
 from trialfleet.cli.commands.inspect.replay import replay
 from trialfleet.cli.commands.inspect.status import status
+from trialfleet.cli.commands.report.compare import compare
 from trialfleet.cli.commands.report.plot import plot
+from trialfleet.cli.commands.report.report import report
 from trialfleet.cli.commands.serve.coordinate import coordinate
 from trialfleet.cli.commands.serve.dashboard import dashboard
 from trialfleet.cli.commands.serve.migrate import migrate
@@ -94,6 +96,13 @@ app.command(
         "trialfleet plot cartpole contour --param gamma --param learning_rate -o contour.html",
     )
 )(plot)
+app.command(
+    epilog=_example(
+        "trialfleet report cartpole -o report.html",
+        "trialfleet report cartpole --csv trials.csv --json study.json",
+    )
+)(report)
+app.command(epilog=_example("trialfleet compare cartpole cartpole-70"))(compare)
 app.command(epilog=_example("trialfleet evaluate models/cartpole.safetensors --episodes 200"))(
     evaluate
 )

@@ -160,8 +160,13 @@ def copy_of(data: StudyData, trials: Sequence[FrozenTrial], shown: Callable[[str
 def _dense(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The trials, and failed ones in the gaps: optimization history counts by their places."""
     given = {trial.number: trial for trial in trials}
+    return [given.get(number) or _gap(number) for number in range(max(given) + 1)]
+
+
+def _gap(number: int) -> FrozenTrial:
     gap = optuna.trial.create_trial(state=TrialState.FAIL)
-    return [given.get(number, gap) for number in range(max(given) + 1)]
+    gap.number = number
+    return gap
 
 
 def _copy(trial: FrozenTrial, shown: Callable[[str], str]) -> FrozenTrial:

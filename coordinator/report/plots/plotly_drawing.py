@@ -13,6 +13,9 @@ from coordinator.report.plots.chart import BLUE, OUTCOMES, SERIES, Bars, Chart, 
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _TEMPLATE = go.layout.Template(pio.templates["plotly_white"]).update(layout_colorway=SERIES)
+for _axis in (_TEMPLATE.layout.xaxis, _TEMPLATE.layout.yaxis):
+    _axis.title.font = {"size": 13, "color": "#475467"}
+    _axis.tickfont = {"size": 12, "color": "#475467"}
 _OF_STATE = {
     "COMPLETE": "completed",
     "PRUNED": "pruned",
@@ -67,8 +70,13 @@ def style(figure: go.Figure, *, title: str = "", note: str = "") -> go.Figure:
         },
         hoverlabel={"font": {"family": FONT}, "align": "left"},
     )
-    figure.update_xaxes(automargin=True, zeroline=False)
-    figure.update_yaxes(automargin=True, zeroline=False)
+    for axes in (figure.update_xaxes, figure.update_yaxes):
+        axes(automargin=True, zeroline=False)
+    figure.update_layout(
+        width=None,
+        autosize=True,
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#98a2b3", "activecolor": "#2f6fd0"},
+    )
     if title:
         lines = f"<b>{shown(title)}</b>"
         figure.update_layout(

@@ -19,6 +19,7 @@ from trialfleet.cli.agent.save import save_model
 from trialfleet.cli.connect import database_url
 from trialfleet.cli.local.pool import WorkerPool, WorkersKeepDyingError
 from trialfleet.cli.local.winner import picture_winner
+from trialfleet.cli.report import report_beside
 from trialfleet.cli.schema import migrate
 from trialfleet.cli.show.console import say
 from trialfleet.cli.show.display import Display, make_display, result_report, saved
@@ -88,10 +89,13 @@ def run_study(
             path = save_model(database, study, out)
             console.print(result_report(study, audit.read(database, study)))
             console.print(saved(path), soft_wrap=True)
+            if settings.winner_gif:
+                said = picture_winner(path, stop)
+                console.print(said, soft_wrap=True, markup=False, highlight=False)
+            if settings.run_report:
+                said = report_beside(database, study.name, path)
+                console.print(said, soft_wrap=True, markup=False, highlight=False)
         database.close()
-        if study.result is not None and settings.winner_gif:
-            said = picture_winner(path, stop)
-            console.print(said, soft_wrap=True, markup=False, highlight=False)
         return study
 
 
