@@ -30,7 +30,7 @@ from trialfleet.store.workers import NOTHING, Measured
 def prometheus(folder: Path, target: str) -> Iterator[str]:
     """Prometheus with our configuration, but for the target and the pace; its URL."""
     configuration = yaml.safe_load((FILES / "prometheus.yml").read_text(encoding="utf-8"))
-    configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    configuration["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
     configuration["rule_files"] = [str(FILES / "rules.yml")]
     configuration["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
@@ -104,7 +104,7 @@ def test_prometheus_reads_a_study_and_a_dead_webhook_holds_up_nobody(
             # Rates need two scrapes.
             scraped = 'count_over_time(trialfleet_workers{study="trivial"}[1m])'
             assert wait_until(
-                lambda: any(int(each["value"][1]) >= 2 for each in ask(url, scraped)), 60, pause=0.2
+                lambda: any(int(each["value"][1]) >= 2 for each in ask(url, scraped)), 60, pause=0.1
             ), (tmp_path / "prometheus.log").read_text()
             asked = questions("trivial")
             empty = [panel for panel, expr in asked.items() if not ask(url, expr)]

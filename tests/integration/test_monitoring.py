@@ -21,7 +21,7 @@ from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as open_metrics_families,
 )
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import URL
+from sqlalchemy import URL, text
 
 from coordinator.lead import Leadership
 from coordinator.monitoring.asking import Asked
@@ -67,10 +67,10 @@ def get(serving: MetricsServer, path: str, accept: str = "") -> tuple[int, str]:
         return exc.code, exc.read().decode()
 
 
-def samples(text: str) -> Samples:
+def samples(served: str) -> Samples:
     """Value by name and labels, the study's left out."""
     found: Samples = {}
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(served):
         for sample in family.samples:
             labels = dict(sample.labels)
             assert labels.pop("study") == "trivial"
@@ -101,9 +101,9 @@ def test_the_metrics_say_what_the_database_knows(
             steps_per_second=pace,
             measured=measured,
         )
-    status, text = get(serving, "/metrics")
-    assert status == 200, text
-    found = samples(text)
+    status, served = get(serving, "/metrics")
+    assert status == 200, served
+    found = samples(served)
     expected = {
         ("study_stage", "search"): 1,
         ("study_stage", "done"): 0,
@@ -128,8 +128,8 @@ def test_the_metrics_say_what_the_database_knows(
     }
     assert {key: found.get(key) for key in expected} == expected
     assert ("trials", "final", "complete") not in found
-    _, text = get(serving, "/metrics", accept="application/openmetrics-text; version=1.0.0")
-    families = open_metrics_families(text)  # type: ignore[no-untyped-call]
+    _, served = get(serving, "/metrics", accept="application/openmetrics-text; version=1.0.0")
+    families = open_metrics_families(served)  # type: ignore[no-untyped-call]
     assert any(family.name == "trialfleet_workers" for family in families)
 
 
@@ -156,6 +156,21 @@ def test_health_is_that_of_the_database(serving: MetricsServer) -> None:
     with closing(gone):
         for path in ("/healthz", "/metrics"):
             assert get(gone, path) == (503, "the database does not answer\n")
+
+
+def test_a_scrape_that_the_database_does_not_answer_holds_up_nobody(
+    database: Database, open_database: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.monitoring.server._SCRAPE", 0.5)
+    create(database)
+    served = MetricsServer(database.url, "trivial", host="127.0.0.1", port=0, errors=lambda: 0)
+    with closing(served), open_database().transaction() as other:
+        other.execute(text("LOCK TABLE fleet.workers"))
+        began = time.monotonic()
+        assert get(served, "/metrics") == (503, "the database does not answer\n")
+        assert get(served, "/healthz") == (200, "ok\n")
+        assert step(database, "trivial").stage == "search"
+        assert time.monotonic() - began < 10.0
 
 
 def test_who_asks_waits_no_longer_than_is_allowed_and_for_one_question() -> None:
@@ -212,8 +227,8 @@ def test_a_coordinator_that_is_to_stay_goes_on_telling_that_the_study_failed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("TRIALFLEET_DATABASE_URL", plain(database_url))
-    text = trivial_study(trials=1, top=1, max_failures=0)
-    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+    content = trivial_study(trials=1, top=1, max_failures=0)
+    (tmp_path / "study.toml").write_text(content, encoding="utf-8")
     create(database, trials=1, top=1, max_failures=0)
     finish(database, take(database), state="FAIL")
     with socket.create_server(("127.0.0.1", 0)) as free:

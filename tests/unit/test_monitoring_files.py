@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -23,6 +24,13 @@ def exposed() -> set[str]:
     """The names of all samples that a coordinator serves."""
     figures = Figures(shot=shot(), measured=NOTHING, errors=0)
     return {sample.name for metric in figures.collect() for sample in metric.samples}
+
+
+def has_compose() -> bool:
+    if shutil.which("docker") is None:
+        return False
+    asked = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+    return asked.returncode == 0
 
 
 def named(text: str) -> set[str]:
@@ -87,3 +95,24 @@ def test_the_compose_file_mounts_what_is_there_and_opens_the_loopback_address_on
     assert mounted == {path for path in FILES.rglob("*") if path.is_file()}
     port = compose["services"]["coordinator"]["environment"]["TRIALFLEET_METRICS_PORT"]
     assert f"coordinator:{port}" in (FILES / "prometheus.yml").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not has_compose(), reason="needs Docker Compose, without an engine")
+def test_compose_takes_both_files_together() -> None:
+    files = ["--file", "docker-compose.yml", "--file", "deploy/monitoring.compose.yml"]
+    told = subprocess.run(
+        ["docker", "compose", *files, "config", "--format", "json"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    services = json.loads(told.stdout)["services"]
+    assert {"prometheus", "grafana", "worker", "postgres"} <= services.keys()
+    coordinator = services["coordinator"]
+    assert coordinator["command"][-1] == "--stay"
+    assert coordinator["environment"]["TRIALFLEET_DATABASE_URL_FILE"]  # of the file before
+    assert "ports" not in coordinator
+    for name in ("prometheus", "grafana"):
+        for volume in services[name]["volumes"]:
+            if volume["type"] == "bind":
+                assert Path(volume["source"]).is_file()
