@@ -124,6 +124,16 @@ def test_hundreds_of_workers_are_thinned_but_losses_are_not() -> None:
     assert len(lost.x) == sum(attempt.outcome == "lost" for attempt in data.attempts)
 
 
+def test_a_lost_attempt_is_wide_enough_to_be_seen() -> None:
+    data = told(trials=1_600, workers=50)
+    figure, _ = catalog.figure("workers", data)
+    lost = next(trace for trace in figure.data if trace.name == "lost")
+    span = max(
+        end for trace in figure.data for end in map(sum, zip(trace.base, trace.x, strict=True))
+    )
+    assert min(lost.x) > span / 500
+
+
 @pytest.mark.parametrize(
     "name", ["finalists", "search-vs-fresh", "learning-curves", "optimization-history", "timeline"]
 )

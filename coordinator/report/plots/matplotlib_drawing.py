@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from cycler import cycler
+from matplotlib.collections import PolyCollection
 from matplotlib.ticker import AutoLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from coordinator.report.plots.chart import SERIES, Bars, Chart, Line, Points
@@ -62,14 +63,7 @@ def draw(chart: Chart) -> Any:
             case Points():
                 _points(axes, layer)
             case Bars():
-                axes.barh(
-                    layer.y,
-                    layer.length,
-                    height=layer.width,
-                    left=layer.start,
-                    color=layer.color,
-                    label=layer.name,
-                )
+                _bars(axes, layer)
     axes.set_xlabel(chart.x)
     axes.set_ylabel(chart.y)
     if chart.x_range:
@@ -97,6 +91,9 @@ def optunas(axes: Any, name: str) -> Any:
     """The figure of one of Optuna's plots, in our look instead of ggplot's."""
     grid = np.atleast_1d(axes)
     figure = grid.flat[0].get_figure()
+    figure.suptitle("")
+    if name == "intermediate-values" and grid.flat[0].get_legend():
+        grid.flat[0].get_legend().remove()
     for each in figure.axes:
         for loc in ("left", "center", "right"):
             each.set_title("", loc=loc)
@@ -147,11 +144,14 @@ def _make_room(grid: Any) -> None:
 
 def save(figure: Any, kind: str, *, title: str, note: str) -> bytes:
     """The figure as "png" or "svg", with its title above and its note below."""
-    width = figure.get_figwidth()
-    figure.suptitle(title, x=0.01, y=1.0, ha="left", va="bottom", weight="bold", color="#101828")
+    figure.draw_without_rendering()  # only then it is known how far the labels reach
+    drawn, height = figure.get_tightbbox(), figure.get_figheight()
+    left = max(0.0, drawn.x0 / figure.get_figwidth())
+    top, bottom = (drawn.y1 + 0.12) / height, (drawn.y0 - 0.12) / height
+    figure.text(left, top, title, ha="left", va="bottom", size=12, weight="bold", color="#101828")
     if note:
-        lines = "\n".join(textwrap.wrap(note, int(width * 14)))
-        figure.text(0.01, -0.01, lines, ha="left", va="top", size=8, color="#667085")
+        lines = "\n".join(textwrap.wrap(note, int(figure.get_figwidth() * 14)))
+        figure.text(left, bottom, lines, ha="left", va="top", size=8, color="#667085")
     figure.set_facecolor("white")
     written = BytesIO()
     # No date in the file: the same study gives the same bytes.
@@ -165,6 +165,16 @@ def _line(axes: Any, layer: Line) -> None:
         axes.fill_between(layer.x, layer.low, layer.high, color=layer.color, alpha=0.16, lw=0)
     style = "--" if layer.dashed else "-"
     axes.plot(layer.x, layer.y, style, color=layer.color, lw=2, label=layer.name)
+
+
+def _bars(axes: Any, layer: Bars) -> None:
+    """All bars as one collection: as patches of their own, thousands take minutes."""
+    left, y = np.asarray(layer.start), np.asarray(layer.y)
+    right, half = left + np.asarray(layer.length), layer.width / 2
+    corners = [(left, y - half), (left, y + half), (right, y + half), (right, y - half)]
+    polygons: Any = np.array(corners, dtype=float).transpose(2, 0, 1)  # [bars, 4, 2]
+    axes.add_collection(PolyCollection(polygons, facecolor=layer.color, label=layer.name))
+    axes.autoscale_view()
 
 
 def _points(axes: Any, layer: Points) -> None:

@@ -32,35 +32,40 @@ _SLOTS = 1_500  # attempts of a worker that begin closer than this part of the t
 
 def learning_curves(data: StudyData) -> Chart:
     """Return while training: the finalists on fresh seeds, or the best trials so far."""
-    lines = []
-    if data.result:
-        band = "finalists on fresh seeds"
-        for row, color in zip(data.finalists, SERIES, strict=False):
-            curves = [
-                data.final_returns.get(trial.number, [])
-                for trial in data.final
-                if trial.user_attrs.get("finalist") == row["rank"]
-            ]
-            won = row["rank"] == data.study.result["winner"] if data.study.result else False
-            lines.append(
-                _banded(f"trial {row['trial']}{' (winner)' if won else ''}", curves, color)
-            )
-    else:
-        band = "best trials of the search"
-        for trial, color in zip(data.complete[:_CURVES], SERIES, strict=False):
-            curve = data.returns.get(trial.number, [])
-            lines.append(_banded(f"trial {trial.number}", [curve], color))
-    lines = [line for line in lines if line.x]
-    if not lines:
+    drawn = _finalists_curves(data)
+    what, left = "finalists on fresh seeds", len(data.finalists) - len(drawn)
+    if not drawn:
+        what, left = "best trials of the search", 0
+        drawn = [(f"trial {t.number}", [data.returns.get(t.number, [])]) for t in data.complete]
+        drawn = [(name, curves) for name, curves in drawn[:_CURVES] if any(curves)]
+    if not drawn:
         raise NothingToShowError("no trial has been trained to its end yet")
-    left = len(data.finalists) - len(lines) if data.result else 0
     return Chart(
         x="environment steps of each agent",
         y="mean evaluation return",
-        layers=lines,
-        note=f"The {band}: mean over seeds; the band holds the middle 80% of the seeds."
+        layers=[
+            _banded(name, curves, color)
+            for (name, curves), color in zip(drawn, SERIES, strict=False)
+        ],
+        note=f"The {what}: mean over seeds; the band holds the middle 80% of the seeds."
         + (f" {left} further finalists are not drawn." if left > 0 else ""),
     )
+
+
+def _finalists_curves(data: StudyData) -> list[tuple[str, list[Curve]]]:
+    """Name and curves of each finalist that has any, the best first."""
+    found = []
+    for row in data.finalists:
+        curves = [
+            data.final_returns[trial.number]
+            for trial in data.final
+            if trial.user_attrs.get("finalist") == row["rank"]
+            and trial.number in data.final_returns
+        ]
+        won = " (winner)" if row is data.winner else ""
+        if curves:
+            found.append((f"trial {row['trial']}{won}", curves))
+    return found[: len(SERIES)]
 
 
 def finalists(data: StudyData) -> Chart:
@@ -223,7 +228,8 @@ def workers(data: StudyData) -> Chart:
             ys, starts, lengths, texts = bars.setdefault(kind, ([], [], [], []))
             ys.append(float(lane))
             starts.append(first)
-            lengths.append(last - first)
+            # A lost attempt must be seen, however long the study took.
+            lengths.append(max(last - first, 4 * slot if kind == "lost" else 0.0))
             texts.append(f"{name}: {text}, {kind}, {last - first:.3g} {unit}")
             merged += count - 1
     notes = ["A bar is one attempt at a trial."]
