@@ -46,13 +46,14 @@ def a_newer_spec(fleet: Fleet) -> list[str]:
 
 
 def a_newer_format(fleet: Fleet) -> list[str]:
-    stored = studies.find(fleet.database, STUDY).stored.replace('"format":2', '"format":99')
+    stored = studies.find(fleet.database, STUDY).stored
+    stored = stored.replace(f'"format":{formats.FORMAT}', '"format":99')
     fleet.execute(
         "UPDATE fleet.studies SET spec = :spec, digest = :digest",
         spec=stored,
         digest=formats.digest(stored),
     )
-    return ["format 99, this version reads formats 1 to 2", "Install the version"]
+    return [f"format 99, this version reads formats 1 to {formats.FORMAT}", "Install the version"]
 
 
 @pytest.mark.parametrize(
