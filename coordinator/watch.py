@@ -11,12 +11,13 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from coordinator.dashboard.publish import publish
 from coordinator.final import begin_final
 from coordinator.lead import Leadership
 from coordinator.monitoring.notices import Notices
 from coordinator.result import StillRunningError, conclude
 from coordinator.retrain import ModelLostError, train_again
-from trialfleet.errors import StudyFailedError
+from trialfleet.errors import ArtifactStoreError, StudyFailedError
 from trialfleet.postgres.retry import patiently
 from trialfleet.settings import Settings
 from trialfleet.store import leases, studies
@@ -69,19 +70,23 @@ def watch(
     """
     leadership = Leadership(database, name, lease_seconds=settings.lease_seconds)
     leads: bool | None = None
+    told: str | None = None  # the stage that the notes tell of
 
     def look() -> Study:
-        nonlocal leads
+        nonlocal leads, told
         before, leads = leads, leadership.hold()
         if leads != before:
             log.info("leading" if leads else "standing by for the leader", study=name)
         if not leads:
             return _stand_by(database, name)
-        if notices is None:
-            return step(database, name)
-        notices.begin(name)
+        if notices is not None:
+            notices.begin(name)
         study = step(database, name)
-        notices.look(study)
+        if notices is not None:
+            notices.look(study)
+        if study.stage != told:
+            _tell(database, study)
+            told = study.stage
         return study
 
     try:
@@ -114,6 +119,14 @@ def step(database: Database, name: str) -> Study:
     checkpoints.forget_ended(database, study)
     owned.sweep(database)
     return studies.find(database, name)
+
+
+def _tell(database: Database, study: Study) -> None:
+    """Bring the dashboard's notes up to date; a store that fails there fails no study."""
+    try:
+        publish(database, study)
+    except ArtifactStoreError as exc:
+        log.warning("notes and files for the dashboard not written", reason=str(exc))
 
 
 def _stand_by(database: Database, name: str) -> Study:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
@@ -23,7 +22,7 @@ def asked(url: str) -> Any:
 
 
 def test_a_browser_shows_the_values_and_names_as_text(
-    database: Database, commands: Commands, tmp_path: Path
+    database: Database, commands: Commands
 ) -> None:
     study = create(database, train_steps=32)
     train_by_hand(database, study, take(database), scores=[101.0, 302.5])
@@ -40,7 +39,7 @@ def test_a_browser_shows_the_values_and_names_as_text(
     # With a filter it shows all tags, and not the first two alone.
     values = (" 201.75 ", " 45.5 ", " 33.5 ", " 7.125 ")  # each the mean over two seeds
     names = ("Evaluation Score", "Episodic Score", "trial-0000", "trial-0001", HOSTILE)
-    text = browser.page(url + "?tagFilter=.*#timeseries", tmp_path, *names, *values)
+    text = browser.page(url + "?tagFilter=.*#timeseries", *names, *values)
     assert "data-ran" not in text
 
     # What the HParams page asks for. It shows the first few: those that differ.

@@ -12,7 +12,7 @@ import optuna
 import pytest
 from sqlalchemy import text
 
-from coordinator.dashboard import make_dashboard
+from coordinator.dashboard.server import make_dashboard
 from tests.support.studies import create, take, train_by_hand
 from trialfleet.artifacts.stores import open_store
 from trialfleet.store import studies

@@ -18,6 +18,7 @@ SEARCH = "study_id = (SELECT search_id FROM fleet.studies)"
 FINAL = "study_id = (SELECT final_id FROM fleet.studies)"
 TRIAL_0 = f"(SELECT trial_id FROM public.trials WHERE {SEARCH} AND number = 0)"
 FINAL_0 = f"(SELECT trial_id FROM public.trials WHERE {FINAL} AND number = 0)"
+MODEL_0 = f"SELECT artifact FROM fleet.artifacts WHERE kind = 'model' AND trial_id = {FINAL_0}"
 
 # What a mistake would leave behind, and how it is told.
 DAMAGES = {
@@ -72,17 +73,16 @@ DAMAGES = {
         "F: the model of final trial 0 is not there",
     ),
     "a_lost_model": (
-        "DELETE FROM fleet.blobs WHERE blob_id LIKE 'trivial.final-0-%'",
+        f"DELETE FROM fleet.blobs WHERE blob_id IN ({MODEL_0})",
         "F: the model of final trial 0 is not stored",
     ),
     "a_damaged_model": (
-        "UPDATE fleet.blob_chunks SET data = data || 'x'::bytea "
-        "WHERE blob_id LIKE 'trivial.final-0-%'",
+        f"UPDATE fleet.blob_chunks SET data = data || 'x'::bytea WHERE blob_id IN ({MODEL_0})",
         "F: the model of final trial 0 does not match",
     ),
     "a_damaged_best_agent": (
         "UPDATE fleet.blob_chunks SET data = set_byte(data, 99, 7) "
-        "WHERE blob_id LIKE 'trivial-best-%'",
+        "WHERE blob_id IN (SELECT artifact FROM fleet.artifacts WHERE kind = 'best')",
         "F: the best agent does not match",
     ),
     "no_reason": (

@@ -95,7 +95,6 @@ def test_a_browser_without_a_network_shows_the_study(done: str, tmp_path: Path) 
     assert winner is not None
     seen = browser.page(
         file.as_uri(),
-        tmp_path,
         f"{winner['mean']:.1f}",
         f"told {IMAGE}",
         "environment steps of each agent",  # drawn by plotly

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator import audit
 from coordinator.create import create_or_join
+from coordinator.dashboard.plots import attach_plots
 from coordinator.monitoring.around import monitored
 from coordinator.monitoring.notices import Notices
 from coordinator.watch import failure, watch
@@ -80,7 +81,8 @@ def run_study(
         study = create_or_join(database, spec, artifacts=settings.artifacts)
         if study.stage == "failed":
             raise failure(study)
-        if not study.ended:
+        ended_before = study.ended
+        if not ended_before:
             with monitored(database, study.name, settings, say=say) as notices:
                 study = _work(database, study, workers, settings, console, stop, notices)
         else:
@@ -95,6 +97,8 @@ def run_study(
             if settings.run_report:
                 said = report_beside(database, study.name, path)
                 console.print(said, soft_wrap=True, markup=False, highlight=False)
+                if not ended_before:
+                    attach_plots(database, study)
         database.close()
         return study
 

@@ -2,7 +2,8 @@
 
 - The row is there before the bytes, so no bytes are ever without one, whoever is killed when.
 - An artifact's name has the identity of this database in it: two deployments that share a bucket
-  or a folder never touch each other's.
+  or a folder never touch each other's. All but checkpoints have hexadecimal names, because
+  optuna-dashboard serves no other; what they are and whose, the row says.
 - `sweep` removes what has no owner any more: artifacts of deleted studies, checkpoints that their
   trial does not point to, models of attempts that did not finish. What a live attempt has written
   is its own. A worker that was frozen while it wrote may wake up after its lease, and write once
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
+from uuid import NAMESPACE_OID, uuid5
 
 from sqlalchemy import text
 
@@ -72,7 +74,7 @@ def put(
         store: The study's.
         study: Whose it is.
         kind: What it is.
-        label: Begins its name, and tells it from the study's others.
+        label: Tells it from every other artifact of this database; the same label replaces it.
         data: Its bytes.
         claim: Of the attempt that it comes from; None for the study's own.
 
@@ -80,7 +82,7 @@ def put(
         ArtifactStoreError: The store is full, read-only or away.
     """
     values = {
-        "label": label,
+        "label": label if kind == "checkpoint" else str(uuid5(NAMESPACE_OID, label)),
         "store": study.artifacts,
         "kind": kind,
         "search_id": study.search_id,

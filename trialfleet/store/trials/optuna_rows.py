@@ -47,15 +47,17 @@ def insert_waiting_trials(
         database.optuna_storage().insert_trial(connection, study_id, template)
 
 
-def artifact_link(artifact: str, filename: str) -> dict[str, str]:
-    """The system attribute that lists an artifact with its trial, as `upload_artifact` sets it.
+def artifact_link(
+    artifact: str, filename: str, mimetype: str = "application/octet-stream"
+) -> dict[str, str]:
+    """The system attribute that lists an artifact with its trial or study, as Optuna sets it.
 
-    That function would name the artifact itself, and a repeated upload would list it twice.
+    Its `upload_artifact` would name the artifact itself, and a repeated upload would list it twice.
     """
     meta = ArtifactMeta(
         artifact_id=artifact,
         filename=filename,
-        mimetype="application/octet-stream",
+        mimetype=mimetype,
         encoding=None,
     )
     return {ARTIFACTS_ATTR_PREFIX + artifact: json.dumps(asdict(meta))}

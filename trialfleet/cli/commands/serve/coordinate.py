@@ -35,6 +35,7 @@ def coordinate(
 
     from coordinator import audit
     from coordinator.create import create_or_join
+    from coordinator.dashboard.plots import attach_plots
     from coordinator.monitoring.around import monitored
     from coordinator.status import snapshot
     from coordinator.watch import failure, watch
@@ -70,7 +71,8 @@ def coordinate(
                 patience=settings.outage_patience,
                 pause=stop.wait,
             )
-            if study.stage == "done":
+            ended_before = study.stage == "done"
+            if ended_before:
                 console.say(f"study {study.name!r} has ended before; nothing is left to do")
             try:
                 if study.stage == "failed":
@@ -90,6 +92,8 @@ def coordinate(
                 console.out.print(result_report(study, audit.read(database, study)))
                 if path is not None:
                     console.out.print(saved(path), soft_wrap=True)
+                if not ended_before:
+                    attach_plots(database, study)
             database.close()
             while stay:
                 stop.wait(3600.0)

@@ -21,7 +21,7 @@ def dashboard(
 
     It changes nothing unless TRIALFLEET_DASHBOARD_WRITABLE=1.
     """
-    from coordinator.dashboard import make_dashboard
+    from coordinator.dashboard.server import make_dashboard
     from coordinator.exposure import address, refuse_unexpected, warning
     from trialfleet.artifacts.stores import open_store
     from trialfleet.cli.connect import open_database

@@ -83,6 +83,22 @@ class KeepsNames:
         return [b'{"reason": "a study of Trialfleet keeps the name in its study file"}']
 
 
+def make_app(
+    database: Database, store: ArtifactStore, *, writable: bool
+) -> Callable[..., Iterable[bytes]]:
+    """The dashboard as a WSGI application.
+
+    Raises:
+        UsageError: The extra is not installed.
+    """
+    try:
+        from optuna_dashboard import wsgi
+    except ImportError as exc:
+        raise UsageError('the dashboard is missing: pip install "trialfleet[dashboard]"') from exc
+    app: Callable[..., Iterable[bytes]] = wsgi(database.optuna_storage(), artifact_store=store)
+    return KeepsNames(app, database) if writable else ReadOnly(app)
+
+
 def make_dashboard(
     database: Database, store: ArtifactStore, *, host: str, port: int, writable: bool
 ) -> WSGIServer:
@@ -91,12 +107,7 @@ def make_dashboard(
     Raises:
         UsageError: The extra is not installed, or the address cannot be had.
     """
-    try:
-        from optuna_dashboard import wsgi
-    except ImportError as exc:
-        raise UsageError('the dashboard is missing: pip install "trialfleet[dashboard]"') from exc
-    app: Callable[..., Iterable[bytes]] = wsgi(database.optuna_storage(), artifact_store=store)
-    app = KeepsNames(app, database) if writable else ReadOnly(app)
+    app = make_app(database, store, writable=writable)
     try:
         kind = _ServerOnIPv6 if ":" in host else _Server
         return make_server(host, port, app, server_class=kind, handler_class=_Quiet)

@@ -1,0 +1,1 @@
+"""optuna-dashboard: its server, and what it shows beside the trials (notes and artifacts)."""

@@ -1,0 +1,132 @@
+"""What optuna-dashboard's notes say of a study, in Markdown: what was asked, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from trialfleet.escape import markdown
+from trialfleet.search import space
+from trialfleet.store.studies import Study
+
+
+def study_note(study: Study, *, artifacts: Mapping[str, str]) -> str:
+    """The note of the search and of the final stage.
+
+    Args:
+        study: As it stands.
+        artifacts: Of the final stage, their ids by file name.
+    """
+    parts = [_asked(study), _found(study), _links(study, artifacts)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def finalist_notes(study: Study) -> dict[int, str]:
+    """The note of each finalist, by the number of its trial in the search; none before the end."""
+    if study.result is None:
+        return {}
+    return {row["trial"]: _finalist(study, row) for row in study.result["finalists"]}
+
+
+def _asked(study: Study) -> str:
+    spec = study.spec
+    task, search, final = spec.task, spec.search, spec.final
+    rows = [(name, values) for name, kind, values in space.describe(spec.agent) if kind != "fixed"]
+    fixed = [
+        f"{name} {values}" for name, kind, values in space.describe(spec.agent) if kind == "fixed"
+    ]
+    lines = [
+        f"# {markdown(study.name)}",
+        "",
+        "## What was asked",
+        "",
+        f"{search.trials} configurations of {markdown(task.algorithm)} on {markdown(task.env)}: "
+        f"{task.seeds} agents each, {task.train_steps:,} steps, with the sampler "
+        f"{markdown(search.sampler.name)} and the pruner {markdown(search.pruner.name)}. "
+        f"Then the best {final.top} again, on {final.seeds} fresh seeds × {final.episodes} "
+        f"episodes. The study's seed is {spec.seed}.",
+        "",
+        *_table(("hyperparameter", "searched"), rows),
+    ]
+    if fixed:
+        lines += ["", f"Fixed: {markdown(', '.join(fixed))}."]
+    return "\n".join(lines)
+
+
+def _found(study: Study) -> str:
+    lines = ["## What was found", ""]
+    if study.stage == "failed":
+        lines.append(f"The study failed: {markdown(study.reason or 'no reason recorded')}")
+    elif study.result is None:
+        lines.append("Nothing yet: the study is still under way.")
+    else:
+        result, best = study.result, study.result["model"]
+        winner = next(row for row in result["finalists"] if row["rank"] == result["winner"])
+        lines += [
+            f"Trial {winner['trial']} won, with a mean of {_number(winner['mean'])} over "
+            f"{len(winner['scores'])} fresh seeds. Its best agent, of seed {best['seed']}, has a "
+            f"mean of {_number(best['score'])} over {best['episodes']} episodes.",
+            "",
+            *_table(
+                ("trial", "search score", "fresh mean", "95% interval", "gap"),
+                [_row(row) for row in result["finalists"]],
+            ),
+        ]
+    return "\n".join(lines)
+
+
+def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    first = (str(row["trial"]), _number(row["search_score"]))
+    if row["failures"]:
+        return (*first, "failed", "; ".join(row["failures"]), "")
+    low, high = row["interval"]
+    interval = f"{_number(low)} to {_number(high)}"
+    return (*first, _number(row["mean"]), interval, f"{row['gap']:+.1f}")
+
+
+def _links(study: Study, artifacts: Mapping[str, str]) -> str:
+    links = [f"[the search](/dashboard/studies/{study.search_id})"]
+    if study.final_id is not None:
+        links.append(f"[the final stage](/dashboard/studies/{study.final_id})")
+    links += [
+        f"[{markdown(name)}](/artifacts/{study.final_id}/{artifact})"
+        for name, artifact in artifacts.items()
+    ]
+    return "See " + ", ".join(links) + "."
+
+
+def _finalist(study: Study, row: Mapping[str, Any]) -> str:
+    assert study.result is not None
+    won = row["rank"] == study.result["winner"]
+    lines = [f"## {'Winner' if won else 'Finalist'}", ""]
+    if row["failures"]:
+        lines.append(f"It failed in the final stage: {markdown('; '.join(row['failures']))}")
+    else:
+        low, high = row["interval"]
+        lines += [
+            f"On {len(row['scores'])} fresh seeds its mean is {_number(row['mean'])} (95% interval "
+            f"{_number(low)} to {_number(high)}); in the search it was "
+            f"{_number(row['search_score'])}.",
+            "",
+            *_table(
+                ("fresh seed", "score"),
+                [
+                    (str(seed), _number(score))
+                    for seed, score in zip(row["seeds"], row["scores"], strict=True)
+                ],
+            ),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table; what its cells say is text."""
+    return [
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join(map(markdown, row))} |" for row in rows),
+    ]
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}"
