@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 # Without the sandbox (root has none), and without any service of the browser's maker.
-_OPTIONS = (
+OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
     *("--disable-quic", "--disable-background-networking", "--no-first-run"),
     *("--disable-component-update", "--hide-scrollbars"),
@@ -52,7 +52,7 @@ def _run(url: str, seconds: float, size: tuple[int, int], *options: str) -> str:
     with tempfile.TemporaryDirectory(prefix="chromium-") as profile:
         done = subprocess.run(
             [
-                *(browser, *_OPTIONS, f"--user-data-dir={profile}"),
+                *(browser, *OPTIONS, f"--user-data-dir={profile}"),
                 *(f"--window-size={size[0]},{size[1]}",),
                 *(f"--virtual-time-budget={seconds * 1000:.0f}", *options, url),
             ],
