@@ -12,7 +12,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/ready
 WORKERS ?= 2
 
-.PHONY: demo test lint faults e2e secrets bench-env clean
+.PHONY: demo test lint faults e2e secrets bench-env docs-images clean
 
 demo: $(READY)  ## tune a small DQN with two workers on an embedded PostgreSQL
 	$(BIN)/trialfleet run studies/demo.toml --workers $(WORKERS)
@@ -43,6 +43,9 @@ secrets:  ## passwords and database URLs in $(SECRETS); what is there already st
 
 bench-env: $(READY)  ## what the benchmarks compare with
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+
+docs-images: $(READY)  ## the pictures in docs/images, of the demo: needs Chromium, and a machine that does nothing else
+	$(BIN)/python -m benchmarks.images
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}; set PYTHON=python3.12")'

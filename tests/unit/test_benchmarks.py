@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +14,7 @@ import pytest
 import torch
 from torch.nn import Linear, ReLU, Sequential
 
-from benchmarks import curves, search
+from benchmarks import curves, search, terminal
 from benchmarks.intervals import Interval, bootstrap_interval, interquartile_mean
 from benchmarks.search import ROOT, Outcome, variant
 from benchmarks.worker_overhead import TRAINING, Stopwatch, outside
@@ -138,3 +141,28 @@ def test_a_part_inside_another_is_not_counted_twice() -> None:
         busy = sum(range(10_000))
     assert busy
     assert nested.seconds["inner"] > nested.seconds["outer"] > 0.0
+
+
+LIVE = """
+from rich.live import Live
+
+with Live(auto_refresh=False) as live:
+    for step in "one", "two":
+        live.update(f"[bold]{step}[/] & [red]<more>[/]\\nand more", refresh=True)
+"""
+
+
+def test_what_a_live_display_draws_is_kept_picture_by_picture(tmp_path: Path) -> None:
+    drawn = terminal.frames(
+        [sys.executable, "-c", LIVE],
+        folder=tmp_path,
+        environment=os.environ,
+        log=tmp_path / "log",
+    )
+    assert [("one" in each, "two" in each) for each in drawn[-3:-1]] == [
+        (True, False),
+        (False, True),
+    ]
+    page = terminal.page(drawn[-2], title="a & b")
+    assert "<h1>$ a &amp; b</h1>" in page
+    assert re.search(r"<span[^>]*bold[^>]*>two</span> &amp; <span[^>]*>&lt;more&gt;</span>", page)
