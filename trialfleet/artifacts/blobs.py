@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from optuna.artifacts.exceptions import ArtifactNotFound
-
 from trialfleet.errors import ArtifactStoreError, BlobDamagedError
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
+    from optuna.artifacts.exceptions import ArtifactNotFound
 
 CHUNK = 1 << 20  # bytes; well under PostgreSQL's limits, large enough to be few
 _LONGEST_NAME = 200  # bytes; a file system takes 255, and a file that is being written a suffix
@@ -56,7 +55,9 @@ def get(store: ArtifactStore, stored: Stored) -> bytes:
         try:
             with store.open_reader(stored.artifact) as reader:
                 data = reader.read()
-        except ArtifactNotFound as exc:
+        except Exception as exc:
+            if not _is_missing(exc):
+                raise
             raise BlobDamagedError(f"artifact {stored.artifact!r} is not in the store") from exc
     if hashlib.sha256(data).hexdigest() != stored.sha256:
         raise BlobDamagedError(f"artifact {stored.artifact!r} does not match its SHA-256")
@@ -82,8 +83,25 @@ def plain_name(artifact: str) -> str:
     # Printable: no control character, no mark of writing direction, no lone surrogate.
     plain = artifact.isprintable() and artifact[:1] != "." and not {"/", "\\"} & set(artifact)
     if not plain or not 0 < len(artifact.encode()) <= _LONGEST_NAME:
-        raise ArtifactNotFound(f"{artifact[:_LONGEST_NAME]!r} is not the name of an artifact")
+        raise missing(f"{artifact[:_LONGEST_NAME]!r} is not the name of an artifact")
     return artifact
+
+
+def missing(what: str) -> ArtifactNotFound:
+    """What a store raises that does not have an artifact: Optuna's own error.
+
+    It is imported when there is one to raise: its package loads boto3 wherever that is installed,
+    which takes every process half a second, for S3 or not.
+    """
+    from optuna.artifacts.exceptions import ArtifactNotFound
+
+    return ArtifactNotFound(what)
+
+
+def _is_missing(exc: Exception) -> bool:
+    from optuna.artifacts.exceptions import ArtifactNotFound
+
+    return isinstance(exc, ArtifactNotFound)
 
 
 @contextmanager

@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 from typing import BinaryIO
 
-from optuna.artifacts.exceptions import ArtifactNotFound
 from sqlalchemy import text
 
-from trialfleet.artifacts.blobs import CHUNK, plain_name
+from trialfleet.artifacts.blobs import CHUNK, missing, plain_name
 from trialfleet.postgres.database import Postgres
 
 WRITE_BLOB = text("""
@@ -54,7 +53,7 @@ class DatabaseStore:
         plain_name(artifact_id)
         with self._database.transaction() as connection:
             if connection.scalar(READ_BLOB, {"blob_id": artifact_id}) is None:
-                raise ArtifactNotFound(f"no artifact {artifact_id!r}")
+                raise missing(f"no artifact {artifact_id!r}")
             chunks = connection.execute(READ_CHUNKS, {"blob_id": artifact_id}).scalars()
             return io.BytesIO(b"".join(bytes(chunk) for chunk in chunks))
 

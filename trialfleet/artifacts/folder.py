@@ -6,9 +6,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from optuna.artifacts.exceptions import ArtifactNotFound
-
-from trialfleet.artifacts.blobs import CHUNK, plain_name
+from trialfleet.artifacts.blobs import CHUNK, missing, plain_name
 
 
 class FolderStore:
@@ -46,7 +44,7 @@ class FolderStore:
         try:
             return self._path(artifact_id).open("rb")
         except FileNotFoundError as exc:
-            raise ArtifactNotFound(f"no artifact {artifact_id!r}") from exc
+            raise missing(f"no artifact {artifact_id!r}") from exc
 
     def remove(self, artifact_id: str) -> None:
         """Remove it; nothing happens if there is none."""

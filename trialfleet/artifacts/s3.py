@@ -13,9 +13,8 @@ from typing import BinaryIO
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from optuna.artifacts.exceptions import ArtifactNotFound
 
-from trialfleet.artifacts.blobs import plain_name
+from trialfleet.artifacts.blobs import missing, plain_name
 from trialfleet.errors import UsageError
 
 # Short, because whoever calls repeats what fails, and looks between two tries whether to stop.
@@ -64,7 +63,7 @@ class S3Store:
             found = self._client.get_object(Bucket=self._bucket, Key=key)
         except ClientError as exc:
             if exc.response["Error"]["Code"] == "NoSuchKey":
-                raise ArtifactNotFound(f"no artifact {artifact_id!r}") from exc
+                raise missing(f"no artifact {artifact_id!r}") from exc
             raise
         return io.BytesIO(found["Body"].read())
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
-from optuna.artifacts._upload import ARTIFACTS_ATTR_PREFIX, ArtifactMeta
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from sqlalchemy import Connection
@@ -53,11 +51,12 @@ def artifact_link(
     """The system attribute that lists an artifact with its trial or study, as Optuna sets it.
 
     Its `upload_artifact` would name the artifact itself, and a repeated upload would list it twice.
+    Its package, which knows the names used here, loads boto3 wherever that is installed.
     """
-    meta = ArtifactMeta(
-        artifact_id=artifact,
-        filename=filename,
-        mimetype=mimetype,
-        encoding=None,
-    )
-    return {ARTIFACTS_ATTR_PREFIX + artifact: json.dumps(asdict(meta))}
+    meta = {
+        "artifact_id": artifact,
+        "filename": filename,
+        "mimetype": mimetype,
+        "encoding": None,
+    }
+    return {f"artifacts:{artifact}": json.dumps(meta)}

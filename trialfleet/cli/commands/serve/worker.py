@@ -32,11 +32,8 @@ def worker(
     from trialfleet.store.schema import wait_for_schema
     from trialfleet.store.storage import Database
     from worker.loop import Worker
-    from worker.trainers.threads import (
-        use_one_thread,  # PyTorch takes seconds: after the signal handlers
-    )
+    from worker.trainers.threads import use_one_thread
 
-    use_one_thread()
     settings = load_settings()
     wanted, spec = study_wanted(study)
     try:
@@ -47,6 +44,7 @@ def worker(
 
             def join() -> Worker:
                 name = wait_for_study(database, wanted, spec, patience, stop.wait)
+                use_one_thread()  # loads PyTorch, in seconds; whoever has no work needs none
                 return Worker(database, name, settings=settings, stop=stop)
 
             patiently(join, patience=settings.outage_patience, pause=stop.wait).run()
