@@ -193,6 +193,7 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
         assert process.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_terminal_that_knows_only_ascii(commands: Commands) -> None:
     file = commands.study_file(trivial_study())
     ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}

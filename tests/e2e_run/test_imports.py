@@ -75,10 +75,11 @@ def test_a_folder_on_the_path_stands_in_for_none_of_ours(folder: Path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+@pytest.mark.slow
 def test_the_workers_of_a_run_find_them_too(folder: Path, commands: Commands) -> None:
     assert commands.folder == folder
     picture = {"TRIALFLEET_WINNER_GIF": "1"}
-    run = commands.run("run", "study.toml", "--workers", "1", env=picture)
+    run = commands.run("run", "study.toml", "--workers", "1", env=picture, cold=True)
     assert "winner: trial 0" in run.stdout
     assert "saved: models/mine.gif" in run.stdout
     assert (folder / "models" / "mine.gif").read_bytes().startswith(b"GIF89a")

@@ -14,6 +14,7 @@ from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
+import pytest
 import yaml
 
 from tests.integration.test_watch import train_all
@@ -67,6 +68,7 @@ def ask(url: str, expr: str) -> list[dict[str, Any]]:
     return result
 
 
+@pytest.mark.slow
 @needs_prometheus
 def test_prometheus_reads_a_study_and_a_dead_webhook_holds_up_nobody(
     commands: Commands, database: Database, tmp_path: Path

@@ -50,9 +50,9 @@ def tiny(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
         commands = Commands(tmp_path_factory.mktemp("tiny"), url)
         with closing(commands):
             file = commands.study_file(STUDY)
-            yield Finished(
-                commands=commands, process=commands.run("run", file, "--workers", "2"), url=url
-            )
+            # Interpreters are started for it, its workers too, as on a user's machine.
+            process = commands.run("run", file, "--workers", "2", cold=True)
+            yield Finished(commands=commands, process=process, url=url)
 
 
 def test_it_ends_with_a_saved_agent(tiny: Finished) -> None:

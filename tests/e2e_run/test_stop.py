@@ -32,7 +32,7 @@ def test_a_stopped_run_gives_its_trials_back_and_goes_on_where_it_was(
     commands: Commands, database: Database
 ) -> None:
     file = commands.study_file(STUDY)
-    run = commands.start("run", file, "--workers", "2")
+    run = commands.start("run", file, "--workers", "2", cold=True)
 
     def training() -> bool:
         with database.transaction() as connection:
@@ -77,7 +77,7 @@ def test_a_stopped_run_gives_its_trials_back_and_goes_on_where_it_was(
 
 def test_a_stopped_worker_gives_its_trial_back(commands: Commands, database: Database) -> None:
     study = create(database, name="stopped", train_steps=40_000, eval_every=100, trials=1, top=1)
-    worker = commands.start("worker", "stopped")
+    worker = commands.start("worker", "stopped", cold=True)
 
     def training() -> bool:
         with database.transaction() as connection:
@@ -95,7 +95,7 @@ def test_a_stopped_coordinator_leaves_the_workers_to_their_trials(
     commands: Commands, database: Database
 ) -> None:
     file = commands.study_file(trivial_study(name="stopped", trials=2, top=1, final_seeds=1))
-    coordinator = commands.start("coordinate", file)
+    coordinator = commands.start("coordinate", file, cold=True)
 
     def leading() -> bool:
         return scalar(database, "SELECT count(*) FROM fleet.leaders") == 1

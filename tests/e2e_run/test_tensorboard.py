@@ -8,6 +8,8 @@ import signal
 from typing import Any
 from urllib.request import urlopen
 
+import pytest
+
 from tests.support import browser
 from tests.support.processes import Commands
 from tests.support.studies import create, send_metrics, take, train_by_hand
@@ -21,6 +23,7 @@ def asked(url: str) -> Any:
         return json.load(answer)
 
 
+@pytest.mark.slow
 def test_a_browser_shows_the_values_and_names_as_text(
     database: Database, commands: Commands
 ) -> None:

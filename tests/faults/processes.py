@@ -1,13 +1,7 @@
-"""Commands of ours as real processes: started from nothing, or forked with their imports done.
-
-Importing PyTorch and Optuna takes a worker seconds, and these tests start hundreds. A fork of a
-process that has done nothing but import them is a process like any other: it has its own pid and
-session, it is killed and stopped like one, and it runs `trialfleet` from its first line.
-"""
+"""Commands of ours as real processes: forked with their imports done, or started from nothing."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import socket
@@ -15,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import TypeVar
 
 from tests.faults.clock import shift_clock
 from tests.faults.environments import STEER
+from tests.support.forking import Forked
 
 T = TypeVar("T")
 
@@ -32,23 +26,6 @@ HOST = "FAULTS_HOST"
 # How many seconds its wall clock is to be ahead.
 CLOCK = "FAULTS_CLOCK"
 
-# What a worker or a coordinator imports sooner or later.
-PRELOAD = [
-    "torch",
-    "scipy.stats",
-    "trialfleet.cli.main",
-    "trialfleet.cli.check",
-    "trialfleet.cli.connect",
-    "trialfleet.cli.show.display",
-    "coordinator.create",
-    "coordinator.status",
-    "coordinator.watch",
-    "optuna.samplers._tpe.sampler",
-    "optuna.storages._rdb.storage",
-    "worker.loop",
-    "tests.faults.environments",
-]
-
 
 def eventually(condition: Callable[[], T], what: str, *, within: float = PATIENCE) -> T:
     """The first truthy value of `condition`, looked at again and again until the deadline."""
@@ -59,34 +36,15 @@ def eventually(condition: Callable[[], T], what: str, *, within: float = PATIENC
     return value
 
 
-def _context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    # The fork server takes its path from here: this repository, wherever else one is installed.
-    os.environ["PYTHONPATH"] = str(ROOT)
-    return context
-
-
-def _run(arguments: list[str], folder: str, log: str, environment: dict[str, str]) -> None:
-    """The body of a forked process."""
-    os.setsid()
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
-    time.tzset()
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    sys.argv = ["trialfleet", *arguments]
-    if HOST in environment:
+def _mislead() -> None:
+    """What a forked process is to believe, of its host and of its clock."""
+    if HOST in os.environ:
         # Containers that are made anew come back with the same names and the same process ids.
-        socket.gethostname = lambda: environment[HOST]
+        host = os.environ[HOST]
+        socket.gethostname = lambda: host
         os.getpid = lambda: 7
-    if CLOCK in environment:
-        shift_clock(float(environment[CLOCK]))
-    from trialfleet.cli.main import main
-
-    main()
+    if CLOCK in os.environ:
+        shift_clock(float(os.environ[CLOCK]))
 
 
 class Process:
@@ -112,11 +70,10 @@ class Process:
         self.name, self.log = name, folder / f"{name}.log"
         self._steer = folder / f"{name}.steer"
         environment = {**environment, STEER: str(self._steer)}
-        self._forked: ForkServerProcess | None = None
-        self._started: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked
         if cold:
             with self.log.open("wb") as output:
-                self._started = subprocess.Popen(
+                self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "trialfleet.cli", *arguments],
                     cwd=folder,
                     env=environment,
@@ -125,24 +82,21 @@ class Process:
                     stderr=output,
                     start_new_session=True,
                 )
-            self.pid = self._started.pid
         else:
-            self.log.touch()
-            self._forked = _context().Process(
-                target=_run,
-                args=(arguments, str(folder), str(self.log), environment),
-                daemon=True,
+            self._process = Forked(
+                arguments,
+                folder=folder,
+                out=self.log,
+                err=self.log,
+                environment=environment,
+                prepare=_mislead,
             )
-            self._forked.start()
-            assert self._forked.pid is not None
-            self.pid = self._forked.pid
+        self.pid = self._process.pid
 
     @property
     def code(self) -> int | None:
         """The exit code, as a shell's is: 128 and the signal; None while it runs."""
-        found = self._forked.exitcode if self._forked is not None else None
-        if self._started is not None:
-            found = self._started.poll()
+        found = self._process.poll()
         return 128 - found if found is not None and found < 0 else found
 
     @property

@@ -227,7 +227,7 @@ def test_a_second_user_of_the_machine_has_servers_too(folder: Path) -> None:
 def test_a_closed_terminal_stops_a_run_and_its_server(folder: Path) -> None:
     with closing(Commands(folder, None)) as commands:
         file = commands.study_file(trivial_study(train_steps=40_000, trials=2))
-        run = commands.start("run", file, "--workers", "1")
+        run = commands.start("run", file, "--workers", "1", cold=True)
         data = folder / ".trialfleet" / "postgres"
         run.wait_until(lambda: (data / "postmaster.pid").exists() and "leading" in run.stderr)
         run.send(signal.SIGHUP)

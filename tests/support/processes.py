@@ -1,4 +1,7 @@
-"""Real `trialfleet` processes: started, watched, signalled by their id, and never left behind."""
+"""Real `trialfleet` processes: watched, signalled by their id, and never left behind.
+
+They are forked with their imports done (`forking.py`), or started from nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
+from tests.support.forking import Forked
 from tests.support.server import plain
 from trialfleet.postgres.waiting import wait_until
 
@@ -22,7 +26,7 @@ PATIENCE = 100.0  # seconds until something that must happen counts as never hap
 class Process:
     """A started command, whose output goes to files: a full pipe would stop it."""
 
-    popen: subprocess.Popen[bytes]
+    popen: subprocess.Popen[bytes] | Forked
     out_path: Path
     err_path: Path
 
@@ -91,9 +95,20 @@ class Commands:
     url: URL | None
     started: list[Process] = field(default_factory=list)
 
-    def start(self, *arguments: str, env: dict[str, str] | None = None) -> Process:
-        """Start `trialfleet ARGUMENTS`; `env` adds to the environment, and overrides it."""
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("TRIALFLEET_")}
+    def start(
+        self, *arguments: str, env: dict[str, str] | None = None, cold: bool = False
+    ) -> Process:
+        """Start `trialfleet ARGUMENTS`.
+
+        Args:
+            arguments: Of the command.
+            env: Adds to the environment, and overrides it. Variables that are not ours may be the
+                interpreter's, so with them it is started.
+            cold: Start an interpreter instead of forking one.
+        """
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("TRIALFLEET_")}
+        # Compiled once, as on a user's machine: our modules take a third of a second.
+        kept.pop("PYTHONDONTWRITEBYTECODE", None)
         # Tables as wide as they need, the same on every machine.
         settings = {"TRIALFLEET_POLL_SECONDS": "0.05", "COLUMNS": "160", "NO_COLOR": "1"}
         # Each takes seconds, for one test's sake.
@@ -102,21 +117,38 @@ class Commands:
             settings["TRIALFLEET_DATABASE_URL"] = plain(self.url)
         number = len(self.started)
         out_path, err_path = (self.folder / f"command-{number}.{end}" for end in ("out", "err"))
-        with out_path.open("wb") as out, err_path.open("wb") as err:
-            popen = subprocess.Popen(
-                [sys.executable, "-P", "-m", "trialfleet.cli", *arguments],
-                cwd=self.folder,
-                env={**inherited, **settings, **(env or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
+        environment = {**kept, **settings, **(env or {})}
+        popen: subprocess.Popen[bytes] | Forked
+        if cold or not all(name.startswith("TRIALFLEET_") for name in env or {}):
+            with out_path.open("wb") as out, err_path.open("wb") as err:
+                popen = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "trialfleet.cli", *arguments],
+                    cwd=self.folder,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                )
+        else:
+            popen = Forked(
+                list(arguments),
+                folder=self.folder,
+                out=out_path,
+                err=err_path,
+                environment=environment,
             )
         self.started.append(Process(popen=popen, out_path=out_path, err_path=err_path))
         return self.started[-1]
 
-    def run(self, *arguments: str, code: int = 0, env: dict[str, str] | None = None) -> Process:
+    def run(
+        self,
+        *arguments: str,
+        code: int = 0,
+        env: dict[str, str] | None = None,
+        cold: bool = False,
+    ) -> Process:
         """Run it to its end, which must be this exit code."""
-        return self.start(*arguments, env=env).expect(code)
+        return self.start(*arguments, env=env, cold=cold).expect(code)
 
     def study_file(self, text: str, name: str = "study.toml") -> str:
         """A study file in the folder; its name."""
