@@ -7,6 +7,7 @@ holds the value (the convention for container secrets).
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -56,6 +57,15 @@ class Settings(BaseSettings):
     winner_gif: bool = True
     # Whether `run` ends with the report, beside the saved model.
     run_report: bool = True
+    # Packages and modules that studies may name to be imported, with commas between; unset: any.
+    allow_import: str | None = None
+
+    @property
+    def allowed_imports(self) -> list[str] | None:
+        """Those packages and modules; None: any."""
+        if self.allow_import is None:
+            return None
+        return [name.strip() for name in self.allow_import.split(",") if name.strip()]
 
 
 def load_settings() -> Settings:
@@ -79,6 +89,11 @@ def load_settings() -> Settings:
         first = exc.errors(include_input=False, include_url=False)[0]
         variable = PREFIX + str(first["loc"][0]).upper()
         raise UsageError(f"{variable}: {first['msg']}") from exc
+
+
+def allow_imports(packages: Sequence[str]) -> None:
+    """Set TRIALFLEET_ALLOW_IMPORT for this process and those that it starts."""
+    os.environ[f"{PREFIX}ALLOW_IMPORT"] = ",".join(packages)
 
 
 def draw_without_a_window() -> None:

@@ -33,7 +33,7 @@ from worker.provenance import Provenance
 from worker.reports import Reports
 from worker.resume import Checkpoints
 from worker.stop import StopRequested
-from worker.trainers.protocol import Event, Job, Progress, Score, Trainer
+from worker.trainers.protocol import Event, Job, Progress, Score, Trainer, Waiting
 from worker.trainers.registry import algorithm
 
 if TYPE_CHECKING:
@@ -224,13 +224,19 @@ class Attempt:
         with closing(trainer.run()) as events:
             while True:
                 with self._training():
-                    event = next(events, None)
+                    # While it is only waited for, the time that it may take runs on.
+                    while isinstance(event := next(events, None), Waiting):
+                        self._watch.check()
+                        self._refuse_late()
                 if event is None:
                     return
-                if time.monotonic() > self._ends:
-                    limit = self._study.spec.task.max_seconds
-                    raise TimeLimitError(f"not done after {limit:g} s, which is task.max_seconds")
+                self._refuse_late()
                 yield event
+
+    def _refuse_late(self) -> None:
+        if time.monotonic() > self._ends:
+            limit = self._study.spec.task.max_seconds
+            raise TimeLimitError(f"not done after {limit:g} s, which is task.max_seconds")
 
     def _training(self) -> AbstractContextManager[None]:
         remaining = self._ends + _GRACE - time.monotonic()

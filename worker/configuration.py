@@ -81,4 +81,6 @@ def make_job(
         score_episodes=study.spec.final.episodes if final else task.score_episodes,
         keep="best" if task.keep == "best" else "last",
         device=device,
+        objective=task.objective or "",
+        final=final,
     )

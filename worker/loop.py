@@ -37,6 +37,7 @@ from worker.heartbeat import Heartbeat
 from worker.provenance import Provenance, find_device, hardware, versions
 from worker.reports import Reports
 from worker.stop import Stop, StopRequested
+from worker.trainers.protocol import TRAINING_THREAD
 
 _TRACEBACK = 20_000  # characters of a failed trial's that are kept
 
@@ -270,7 +271,7 @@ class Worker:
         task = self._study.spec.task
         limits = {"stall_seconds": task.stall_seconds, "max_seconds": task.max_seconds}
         told = " or ".join(f"task.{name} = {most:g}" for name, most in limits.items() if most)
-        stack = _main_stack()
+        stack = _trainers_stack()
         reason = f"the trainer did not return within {told}; it was {_whereabouts(stack)}"
         trace = _shortened("".join(stack.format()))
         ending = _failed(self._attempt, {"reason": reason, "traceback": trace})
@@ -312,9 +313,11 @@ def _failed(attempt: Attempt | None, why: dict[str, Any]) -> _Ending:
     return _Ending("PRUNED", [verdict.value], {**verdict.attributes, "audit": why})
 
 
-def _main_stack() -> traceback.StackSummary:
-    """What the main thread is doing, innermost call last."""
-    return traceback.extract_stack(sys._current_frames().get(threading.main_thread().ident or 0))
+def _trainers_stack() -> traceback.StackSummary:
+    """What the trainer's thread is doing, innermost call last."""
+    own = (thread for thread in threading.enumerate() if thread.name == TRAINING_THREAD)
+    thread = next(own, threading.main_thread())
+    return traceback.extract_stack(sys._current_frames().get(thread.ident or 0))
 
 
 def _shortened(trace: str) -> str:
@@ -327,7 +330,7 @@ def _shortened(trace: str) -> str:
 
 
 def _whereabouts(stack: traceback.StackSummary) -> str:
-    """Where the main thread is."""
+    """Where that is."""
     line = stack[-1]
     return printable(f"in {line.name} ({Path(line.filename).name}:{line.lineno})")
 

@@ -98,7 +98,9 @@ class Checkpoints:
 
     def take(self, trainer: Trainer, step: int) -> None:
         """Keep the state at a segment's end, for whenever it is to be stored."""
-        self._step, self._state = step, trainer.state()
+        state = trainer.state()
+        if state is not None:
+            self._step, self._state = step, state
 
     def save_if_due(self) -> None:
         """Store what was taken, if the last time is long enough ago. A failure is only logged."""

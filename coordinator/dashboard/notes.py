@@ -40,9 +40,10 @@ def _asked(study: Study) -> str:
         "",
         "## What was asked",
         "",
-        f"{search.trials} configurations of {markdown(task.algorithm)} on {markdown(task.env)}: "
-        f"{task.seeds} agents each, {task.train_steps:,} steps, with the sampler "
-        f"{markdown(search.sampler.name)} and the pruner {markdown(search.pruner.name)}. "
+        f"{search.trials} configurations of {markdown(task.algorithm)} on "
+        f"{markdown(task.subject)}: {task.seeds} agents each, {task.train_steps:,} steps, "
+        f"with the sampler {markdown(search.sampler.name)} and the pruner "
+        f"{markdown(search.pruner.name)}. "
         f"Then the best {final.top} again, on {final.seeds} fresh seeds × {final.episodes} "
         f"episodes. The study's seed is {spec.seed}.",
         "",

@@ -14,6 +14,7 @@ from coordinator.audit import Audited
 from coordinator.report.data import StudyData
 from trialfleet.search import space
 from trialfleet.seeds import search_seeds
+from trialfleet.study.spec import Task
 
 
 def machines(data: StudyData) -> list[dict[str, Any]]:
@@ -100,16 +101,7 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
         if key != "name"
     )
     rows = [
-        (
-            "Task",
-            f"{task.env}; {task.train_steps:,} environment steps for each agent, evaluated "
-            f"every {task.eval_every:,} on {task.eval_episodes} episodes",
-        ),
-        (
-            "Algorithm",
-            f"{task.algorithm}; each agent's result is its networks at the "
-            f"{'best of its evaluations' if task.keep == 'best' else 'end'}",
-        ),
+        *_trained(task),
         (
             "Tuning method",
             f"{search.sampler.name} ({options or 'defaults'}); pruner {search.pruner.name}",
@@ -137,9 +129,13 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
         ),
         (
             "What is reported",
-            f"the mean return over test seeds, {spec.final.episodes} greedy "
-            "episodes each, with a 95% bootstrap interval over seeds; agents trained anew, "
-            "none left out",
+            "the mean "
+            + (
+                f"return over test seeds, {spec.final.episodes} greedy episodes each"
+                if task.objective is None
+                else "score over test seeds"
+            )
+            + ", with a 95% bootstrap interval over seeds; agents trained anew, none left out",
         ),
         (
             "Hardware",
@@ -156,6 +152,25 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
         ),
     ]
     return rows
+
+
+def _trained(task: Task) -> list[tuple[str, str]]:
+    """What is trained, and by what."""
+    if task.objective is not None:
+        own = f"your own training; {task.train_steps:,} steps for each seed"
+        return [("Task", f"{own}, reported every {task.eval_every:,}"), ("Algorithm", task.subject)]
+    return [
+        (
+            "Task",
+            f"{task.env}; {task.train_steps:,} environment steps for each agent, evaluated "
+            f"every {task.eval_every:,} on {task.eval_episodes} episodes",
+        ),
+        (
+            "Algorithm",
+            f"{task.algorithm}; each agent's result is its networks at the "
+            f"{'best of its evaluations' if task.keep == 'best' else 'end'}",
+        ),
+    ]
 
 
 def _some(seeds: Iterable[int]) -> str:

@@ -119,7 +119,8 @@ def test_the_dqns_knobs_stay_the_dqns() -> None:
 
 def test_an_algorithm_that_is_not_there_is_named_before_its_knobs() -> None:
     text = STUDY.format(agent="elite = 4").replace("cem", "ces")
-    assert refusal(text).startswith('task.algorithm: \'ces\'; must be one of "dqn", "cem" (did')
+    wanted = 'task.algorithm: \'ces\'; must be one of "dqn", "function", "cem" (did'
+    assert refusal(text).startswith(wanted)
 
 
 def test_loading_and_checking_a_study_file_imports_no_torch(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ FIELDS: list[tuple[str, str, str, list[str]]] = [
     # table, line, field in the message, words in the message
     ("task", "algorithm = 'dpn'", "task.algorithm", ["'dpn';", 'one of "dqn"', "mean dqn?"]),
     ("task", "algorithm = 4", "task.algorithm", ["4;", 'one of "dqn"']),
+    ("task", "objective = 'mine'", "task.objective", ["'mine';", '"module:function"']),
     ("task", "max_seconds = -1", "task.max_seconds", ["-1;", "a number from 0 to"]),
     ("task", "stall_seconds = inf", "task.stall_seconds", ["inf;", "a number from 0 to"]),
     ("task", "env = ''", "task.env", ["''", "Gymnasium"]),
@@ -221,7 +222,7 @@ FIELDS: list[tuple[str, str, str, list[str]]] = [
     ("task", "eval_every = 500", "agent.learning_starts", ["up to 1000", "task.eval_every (500)"]),
     # unknown keys
     ("task", "trian_steps = 4", "task.trian_steps", ["did you mean train_steps?"]),
-    ("task", "zzz = 4", "task.zzz", ["known here: algorithm, env, seeds"]),
+    ("task", "zzz = 4", "task.zzz", ["known here: algorithm, objective, env, seeds"]),
     ("agent", "lr = 4", "agent.lr", ["unknown key"]),
     ("agent", "learning-rate = 4", "agent.learning-rate", ["did you mean learning_rate?"]),
     ("search", "n_trials = 4", "search.n_trials", ["did you mean trials?"]),

@@ -1,15 +1,17 @@
 """The one way to code that a study file names as "module:Class"; whose packages it may be.
 
 Importing runs the module, so only processes that check, run or train a study do it. Whoever only
-reads a study file checks the form of the name.
+reads a study file checks the form of the name. Who operates a worker may say which packages it
+imports (`allow`); else it imports what is installed, as whoever may create a study may have it do.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from trialfleet.checking.mistakes import FieldError, shown
 from trialfleet.checking.rules import Pattern
@@ -18,6 +20,13 @@ from trialfleet.escape import printable
 T = TypeVar("T")
 OURS = frozenset({"trialfleet", "worker", "coordinator", "migrations"})
 _PART = r"[A-Za-z_][A-Za-z0-9_]{0,60}"
+_allowed: Sequence[str] | None = None  # None: every package
+
+
+def allow(packages: Sequence[str] | None) -> None:
+    """Say for this process which packages and modules it may import for a study; None: any."""
+    global _allowed  # it is one setting of the process, set at the edge
+    _allowed = packages
 
 
 class Named(Pattern):
@@ -26,19 +35,31 @@ class Named(Pattern):
     def check(self, value: object) -> str:
         """The name itself."""
         name = super().check(value)
-        package = name.partition(":")[0].partition(".")[0]
-        if package in OURS:
-            raise FieldError(
-                f"{shown(name)}; {package!r} is a package of Trialfleet's own, which would be"
-                " imported instead of yours; must be in a module of another name"
-            )
+        refuse_ours(name)
         return name
+
+
+def refuse_ours(name: str) -> None:
+    """Refuse a name "module:Something" whose module would be one of ours.
+
+    Raises:
+        FieldError: It is.
+    """
+    package = name.partition(":")[0].partition(".")[0]
+    if package in OURS:
+        raise FieldError(
+            f"{shown(name)}; {package!r} is a package of Trialfleet's own, which would be"
+            " imported instead of yours; must be in a module of another name"
+        )
 
 
 IMPORTED = Named(
     re.compile(rf"{_PART}(\.{_PART}){{0,9}}:{_PART}"),
     '"module:Class", such as "my_package.my_module:MyClass"',
 )
+
+
+FUNCTION = Named(IMPORTED.form, '"module:function", such as "my_package.my_module:train"')
 
 
 def load(name: str, kind: type[T]) -> type[T]:
@@ -52,17 +73,52 @@ def load(name: str, kind: type[T]) -> type[T]:
         FieldError: It is one of ours, or there is no such module or class, or it is not of that
             kind; in one line, whatever the module does when it is imported.
     """
-    module_name, _, attribute = IMPORTED.check(name).partition(":")
-    module = _import(name, module_name)
-    found = getattr(module, attribute, None)
-    if found is None:
-        raise FieldError(f"{shown(name)}; must be in its module, and {attribute} is not there")
+    found = _found(name)
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise FieldError(f"{shown(name)}; must be a subclass of {kind.__module__}.{kind.__name__}")
     return found
 
 
-def _import(name: str, module: str) -> ModuleType:
+def load_function(name: str) -> Callable[..., Any]:
+    """The function that a study file names, imported.
+
+    Args:
+        name: "module:function".
+
+    Raises:
+        FieldError: As `load` does.
+    """
+    found = _found(name)
+    if not callable(found):
+        raise FieldError(f"{shown(name)}; must be a function")
+    result: Callable[..., Any] = found
+    return result
+
+
+def _found(name: str) -> Any:
+    attribute = IMPORTED.check(name).partition(":")[2]
+    found = getattr(import_named(name), attribute, None)
+    if found is None:
+        raise FieldError(f"{shown(name)}; must be in its module, and {attribute} is not there")
+    return found
+
+
+def import_named(name: str) -> ModuleType:
+    """The module of a name "module:Something".
+
+    Raises:
+        FieldError: It is one of ours, may not be imported here, or cannot be.
+    """
+    refuse_ours(name)
+    module = name.partition(":")[0]
+    if _allowed is not None and not any(
+        module == each or module.startswith(f"{each}.") for each in _allowed
+    ):
+        packages = ", ".join(_allowed) or "none"
+        raise FieldError(
+            f"{shown(name)}; its module may not be imported here; must be one of those that"
+            f" TRIALFLEET_ALLOW_IMPORT or --allow-import names: {packages}"
+        )
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as exc:  # importing runs code that nobody here has read

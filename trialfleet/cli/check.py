@@ -23,7 +23,8 @@ def load_checked(path: Path) -> Spec:
     """
     spec = load(path)
     try:
-        inspect_env(spec.task.env)
+        if spec.task.objective is None:
+            inspect_env(spec.task.env)
     except StudyFileError as exc:
         raise StudyFileError(f"{path}: {exc}") from None
     return spec
@@ -32,20 +33,15 @@ def load_checked(path: Path) -> Spec:
 def study_report(spec: Spec) -> RenderableType:
     """The study as people read it."""
     task, search, final = spec.task, spec.search, spec.final
-    shape = inspect_env(task.env)
     facts = Table.grid(padding=(0, 2))
     sampler = search.sampler.model_dump(exclude_none=True)
     pruner = search.pruner.model_dump(exclude_none=True)
     for name, value in {
         "study": f"{spec.name} (seed {spec.seed}, digest {spec.digest[:12]})",
-        "algorithm": task.algorithm,
-        "task": f"{task.env}: {shape.observation_size} observations, {shape.actions} actions, "
-        f"episodes of at most {shape.max_episode_steps} steps",
-        "trial": f"{task.seeds} agents × {task.train_steps:,} steps, evaluated every "
-        f"{task.eval_every:,} steps on {task.eval_episodes} episodes, scored on "
-        f"{task.score_episodes}",
+        **_task(spec),
         "search": f"{search.trials} trials, sampler {_options(sampler)}, pruner {_options(pruner)}",
-        "final": f"the best {final.top} × {final.seeds} fresh seeds × {final.episodes} episodes",
+        "final": f"the best {final.top} × {final.seeds} fresh seeds"
+        + (f" × {final.episodes} episodes" if task.objective is None else ""),
     }.items():
         facts.add_row(Text(name, style="bold"), Text(value))
     table = Table(title="search space", title_justify="left")
@@ -62,6 +58,22 @@ def study_report(spec: Spec) -> RenderableType:
         "final stage"
     )
     return Group(facts, table, Text(cost))
+
+
+def _task(spec: Spec) -> dict[str, str]:
+    """What is trained in a trial, and how long."""
+    task = spec.task
+    length = f"{task.seeds} {{}} × {task.train_steps:,} steps, {{}} every {task.eval_every:,} steps"
+    if task.objective is not None:
+        return {"training": task.objective, "trial": length.format("seeds", "reported")}
+    shape = inspect_env(task.env)
+    return {
+        "algorithm": task.algorithm,
+        "task": f"{task.env}: {shape.observation_size} observations, {shape.actions} actions, "
+        f"episodes of at most {shape.max_episode_steps} steps",
+        "trial": f"{length.format('agents', 'evaluated')} on {task.eval_episodes} episodes, scored "
+        f"on {task.score_episodes}",
+    }
 
 
 def _options(options: dict[str, object]) -> str:

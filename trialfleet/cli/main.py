@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from trialfleet import __version__
+from trialfleet.checking.imports import allow
 from trialfleet.cli import imports
 from trialfleet.cli.commands.agent.best import best
 from trialfleet.cli.commands.agent.evaluate import evaluate
@@ -122,7 +123,9 @@ def main() -> None:
     imports.search_our_own_first()
     console.tolerate_any_encoding()
     try:
-        configure(load_settings())
+        settings = load_settings()
+        configure(settings)
+        allow(settings.allowed_imports)
         try:
             app()
         finally:

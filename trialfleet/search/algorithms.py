@@ -2,6 +2,7 @@
 
 By convention the package has a module `params` with a class `Params`: a frozen, keyword-only
 dataclass whose every field is a `trialfleet.checking.rules.knob`, declared with default and rule.
+Where the study file itself declares them, `declare` there makes the class of the file's table.
 The module imports no PyTorch: whoever reads a study file imports it.
 """
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 ALGORITHMS: Mapping[str, str] = {
     "dqn": "worker.trainers.dqn",
+    "function": "worker.trainers.function",  # the user's own, which task.objective names
 }
 
 
@@ -35,7 +37,12 @@ class Params(Protocol):
         """
 
 
-def params_of(algorithm: str) -> type[Params]:
-    """The hyperparameters of one of the ALGORITHMS."""
+def params_of(algorithm: str, table: object = None) -> type[Params]:
+    """The hyperparameters of one of the ALGORITHMS, for a study file with this table of them.
+
+    Raises:
+        FieldError: The table declares what cannot be one.
+    """
     module = import_module(f"{ALGORITHMS[algorithm]}.params")
-    return cast(type[Params], module.Params)
+    declare = getattr(module, "declare", None)
+    return cast(type[Params], module.Params if declare is None else declare(table))

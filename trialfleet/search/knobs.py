@@ -47,7 +47,7 @@ class Choices:
 
 Range = IntRange | FloatRange
 Searched = IntRange | FloatRange | Choices
-Knob = bool | int | float | str | tuple[int, ...] | Searched
+Knob = bool | int | float | str | tuple[Any, ...] | Searched
 
 _MAX_CHOICES = 1_000
 _MAX_STEPS = 1_000_000_000

@@ -21,7 +21,7 @@ def differences(a: Spec, b: Spec) -> list[str]:
 def _fields(spec: Spec) -> dict[str, Any]:
     """Every field by its dotted path; a knob, a sampler or a pruner is one field."""
     fields: dict[str, Any] = {}
-    for name, value in spec.model_dump(mode="json", exclude_none=True).items():
+    for name, value in spec.as_tables().items():
         if isinstance(value, dict):
             fields.update({f"{name}.{key}": below for key, below in value.items()})
         else:

@@ -9,9 +9,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import ValidationError, field_serializer, model_validator
+from pydantic import (
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    model_serializer,
+    model_validator,
+)
 
 from trialfleet.checking.fields import Named, Strict, explain
+from trialfleet.checking.imports import FUNCTION
 from trialfleet.checking.mistakes import FieldError, dotted, under
 from trialfleet.checking.rules import OneOf, Pattern, Real, Rule, Whole
 from trialfleet.errors import VersionMismatchError
@@ -19,7 +26,7 @@ from trialfleet.search.algorithms import ALGORITHMS, params_of
 from trialfleet.search.knobs import SearchSpace
 from trialfleet.search.pruners import PRUNERS, Hyperband, Pruner
 from trialfleet.search.samplers import SAMPLERS, Sampler, Tpe
-from trialfleet.study import formats
+from trialfleet.study import formats, own
 
 FINAL_SUFFIX = ".final"  # NAME.final is the study of NAME's final stage
 _MAX_STEPS = 1_000_000_000
@@ -45,7 +52,17 @@ _NAME = _Name(
     re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"),
     "1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit",
 )
-_ENV = Pattern(
+
+
+class _Env(Pattern):
+    """The id of an environment; none where there is a function instead."""
+
+    def check(self, value: object) -> str:
+        """The id itself."""
+        return "" if value is own.NO_ENVIRONMENT else super().check(value)
+
+
+_ENV = _Env(
     re.compile(r"[A-Za-z0-9_:./-]{1,200}"),
     "the id of a Gymnasium environment, 1 to 200 letters, digits and _ : . / -",
 )
@@ -75,7 +92,7 @@ class _Space(Rule):
         assert isinstance(value, _Table), "Spec wraps the table before its fields are checked"
         if value.algorithm is None:
             return SearchSpace({})
-        return SearchSpace.read(value.given, params_of(value.algorithm))
+        return SearchSpace.read(value.given, params_of(value.algorithm, value.given))
 
 
 class Task(Strict):
@@ -83,6 +100,8 @@ class Task(Strict):
 
     # how the agents learn; [agent] has its hyperparameters
     algorithm: Annotated[str, _Algorithm()] = "dqn"
+    # your own training instead, "package.module:function"; [parameters] has its parameters
+    objective: Annotated[str | None, FUNCTION] = None
     # any Gymnasium id with a flat Box observation and Discrete actions
     env: Annotated[str, _ENV] = "CartPole-v1"
     # agents trained together in a trial
@@ -107,6 +126,20 @@ class Task(Strict):
     def segments(self) -> int:
         """How many evaluations a trial has."""
         return self.train_steps // self.eval_every
+
+    @property
+    def subject(self) -> str:
+        """What is trained, or on what: the environment, or the function of your own."""
+        return self.objective or self.env
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_training_has_no_environment(cls, table: Any) -> Any:
+        return own.checked_task(table) if isinstance(table, dict) else table
+
+    @model_serializer(mode="wrap")
+    def _what_applies(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return own.fields_that_apply(dump(self))
 
     @model_validator(mode="after")
     def _segments_fit(self) -> Task:
@@ -170,14 +203,20 @@ class Spec(Strict):
         Raises:
             FieldError: The mistake to report first, at its dotted path.
         """
+        inside = own.inside(tables)
         try:
-            return cls.model_validate(tables)
+            return cls.model_validate(inside)
         except ValidationError as error:
-            raise explain(error, _known_keys(_algorithm(tables))) from None
+            problem = explain(error, _known_keys(_algorithm(inside)))
+            raise own.outside(problem, tables) from None
+
+    def as_tables(self) -> dict[str, Any]:
+        """The study as its file has it, every default written out."""
+        return own.as_file(self.model_dump(mode="json", exclude_none=True))
 
     def to_json(self) -> str:
         """The one text of this study: keys sorted, no white space, every default written out."""
-        fields = formats.stored(self.model_dump(mode="json", exclude_none=True))
+        fields = formats.stored(self.as_tables())
         return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @classmethod
@@ -235,7 +274,7 @@ def _algorithm(tables: Any) -> str | None:
     task = tables.get("task", {}) if isinstance(tables, dict) else None
     if isinstance(task, Task):
         return task.algorithm
-    name = task.get("algorithm", "dqn") if isinstance(task, dict) else None
+    name = own.algorithm(task) if isinstance(task, dict) else None
     return name if isinstance(name, str) and name in ALGORITHMS else None
 
 

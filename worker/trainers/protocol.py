@@ -31,6 +31,8 @@ class Job:
     score_episodes: int  # greedy episodes of each agent that its result is scored on
     keep: Literal["best", "last"] = "best"  # what each agent's result is, of its evaluations
     device: str = "cpu"  # "cpu" or "cuda"
+    objective: str = ""  # the function that trains, where the user's own code does
+    final: bool = False  # whether the result is to be kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,11 @@ class Progress:
     """A moment at which the consumer may end the training. It has no effect on the result."""
 
     step: int  # environment steps that each agent has done
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting(Progress):
+    """A moment like that in which nothing has been heard of the training: it may be stuck."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +76,8 @@ class Score:
 
 
 Event = Progress | Evaluation | Score
+# The name of the thread that a trainer computes in, where it is not the worker's main thread.
+TRAINING_THREAD = "training"
 # Metrics that differ each time; a replay does not compare them.
 WALL_CLOCK = frozenset({"steps_per_second"})
 
@@ -90,10 +99,10 @@ class Trainer(Protocol):
             NonFiniteError: Found at a segment's end, before its Evaluation.
         """
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> dict[str, NDArray[Any]] | None:
         """All that a resumed training needs, by name; valid at a segment's end and at the start.
 
-        Training on changes none of the arrays; the next call may.
+        Training on changes none of the arrays; the next call may. None: it cannot be resumed here.
         """
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from trialfleet.checking.imports import IMPORTED, load
+from trialfleet.checking import imports
+from trialfleet.checking.imports import IMPORTED, load, load_function
 from trialfleet.checking.mistakes import FieldError
 
 
@@ -52,3 +53,46 @@ def test_the_form_is_checked_without_an_import() -> None:
     assert IMPORTED.check("nowhere.to_be_found:Class") == "nowhere.to_be_found:Class"
     with pytest.raises(FieldError, match="'worker' is"):
         IMPORTED.check("worker.mine:Class")
+
+
+def test_a_function_is_found_too() -> None:
+    import json
+
+    assert load_function("json:dumps") is json.dumps
+    with pytest.raises(FieldError, match="must be a function"):
+        load_function("sys:version")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "name", "passes"),
+    [
+        (None, "json:dumps", True),
+        ([], "json:dumps", False),
+        (["json"], "json:dumps", True),
+        (["json"], "json.decoder:JSONDecoder", True),
+        (["json.decoder"], "json:dumps", False),
+        (["js", "jso"], "json:dumps", False),
+    ],
+)
+def test_only_what_is_allowed_is_imported(
+    allowed: list[str] | None, name: str, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "_allowed", allowed)
+    if passes:
+        load_function(name)
+    else:
+        with pytest.raises(FieldError) as refusal:
+            load_function(name)
+        listed = ", ".join(allowed or []) or "none"
+        assert refusal.value.text.endswith(f"--allow-import names: {listed}")
+
+
+def test_what_is_not_allowed_is_not_even_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "not_allowed.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(imports, "_allowed", ["other"])
+    with pytest.raises(FieldError, match="may not be imported here"):
+        load_function("not_allowed:f")
+    assert not (tmp_path / "run").exists()

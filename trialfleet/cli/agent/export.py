@@ -30,6 +30,11 @@ def export(
             cannot be written.
     """
     assert study.result is not None
+    if study.spec.task.objective is not None:
+        raise UsageError(
+            "a model of your own training has no other formats: `trialfleet best --out FOLDER`"
+            " writes the file that your function made of it"
+        )
     manifest, data = study.result["model"], best_model(database, study)
     if kind == "hub":
         from trialfleet.cli.agent.hub import export_hub

@@ -42,7 +42,10 @@ def load_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         data = path.read_bytes()
         manifest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        expected, env = manifest["sha256"], manifest["task"]["env"]
+        expected, task = manifest["sha256"], manifest["task"]
+        if "objective" in task:
+            raise UsageError(f"{path}: a model of your own training, which your own code plays")
+        env = task["env"]
     except OSError as exc:
         raise UsageError(f"{exc.filename}: cannot be read: {exc.strerror}") from exc
     except (ValueError, KeyError, TypeError) as exc:

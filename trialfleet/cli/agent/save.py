@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from safetensors.numpy import load
+
 from trialfleet.artifacts import blobs
 from trialfleet.artifacts.blobs import Stored
 from trialfleet.artifacts.stores import open_store
 from trialfleet.cli.agent.files import write
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from worker.trainers.function.models import of_arrays
 
 
 def save_model(database: Database, study: Study, folder: Path) -> Path:
-    """Write NAME.safetensors and its manifest NAME.json; the path of the first."""
+    """Write NAME.safetensors and its manifest NAME.json; the path of the first.
+
+    A model of one's own training also as the file that the function made of it.
+    """
     return save_bytes(study, best_model(database, study), folder)
 
 
@@ -25,6 +31,9 @@ def save_bytes(study: Study, data: bytes, folder: Path) -> Path:
     manifest = json.dumps(study.result["model"], indent=2).encode() + b"\n"
     write(path, data, option="--out")
     write(path.with_suffix(".json"), manifest, option="--out")
+    if study.spec.task.objective is not None and (own := of_arrays(load(data))) is not None:
+        content, suffix = own
+        write(folder / f"{study.name}{suffix}", content, option="--out")
     return path
 
 

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from trialfleet.checking.imports import allow
+from trialfleet.settings import allow_imports
+
 StudyFile = Annotated[Path, typer.Argument(help="A study file (TOML).", metavar="STUDY.toml")]
 StudyName = Annotated[
     str | None, typer.Argument(help="The study's name; may be left out if there is only one.")
@@ -40,6 +43,24 @@ Notify = Annotated[
         help="Post start, new bests, failed trials and the end to this webhook, as JSON. "
         "Default: TRIALFLEET_NOTIFY, or the file that TRIALFLEET_NOTIFY_FILE names, which keep a "
         "secret off the command line.",
+    ),
+]
+
+
+def _allow(packages: list[str] | None) -> list[str] | None:
+    if packages:
+        allow_imports(packages)
+        allow(packages)
+    return packages
+
+
+AllowImport = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PACKAGE",
+        callback=_allow,
+        help="Import only this package or module for a study, and what is below it; may be "
+        "repeated. Default: TRIALFLEET_ALLOW_IMPORT, else whatever the study names.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -91,7 +91,7 @@ def run_study(
             path = save_model(database, study, out)
             console.print(result_report(study, audit.read(database, study)))
             console.print(saved(path), soft_wrap=True)
-            if settings.winner_gif:
+            if settings.winner_gif and spec.task.objective is None:
                 said = picture_winner(path, stop)
                 console.print(said, soft_wrap=True, markup=False, highlight=False)
             if settings.run_report:

@@ -145,9 +145,14 @@ def result_report(study: Study, audited: Audited | None = None) -> RenderableTyp
     seeds, episodes = len(model["configuration_scores"]), model["episodes"]
     lines = Text(
         f"winner: trial {model['search_trial']}, mean {model['configuration_mean']:.1f} over "
-        f"{seeds} fresh seeds × {episodes} episodes\n"
-        f"best agent: seed {model['seed']}, mean {model['score']:.1f} over {episodes} episodes"
+        f"{seeds} fresh seeds"
     )
+    if study.spec.task.objective is None:
+        lines.append(f" × {episodes} episodes\n")
+        lines.append(f"best agent: seed {model['seed']}, mean {model['score']:.1f} over ")
+        lines.append(f"{episodes} episodes")
+    else:
+        lines.append(f"\nbest model: seed {model['seed']}, score {model['score']:.1f}")
     if audited is not None:
         lines.append(f"\n{audited.text}")
     finalists = Fitting(table, as_lines(columns, rows))

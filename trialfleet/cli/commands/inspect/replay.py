@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from trialfleet.cli.commands.arguments import AllowImport
 from trialfleet.cli.show import console
 from trialfleet.settings import load_settings
 
@@ -20,6 +21,7 @@ def replay(
         Literal["cpu", "cuda", "auto"] | None,
         typer.Option(help="Where to train. Default: on a device of the kind it was trained on."),
     ] = None,
+    allow_import: AllowImport = None,
 ) -> None:
     """Run a finished trial again and compare: equal to the bit, or exit code 1."""
     from trialfleet.cli.connect import open_database

@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from trialfleet.cli.commands.arguments import MetricsHost, MetricsPort, Notify, StudyFile
+from trialfleet.cli.commands.arguments import (
+    AllowImport,
+    MetricsHost,
+    MetricsPort,
+    Notify,
+    StudyFile,
+)
 from trialfleet.cli.show import console
 from trialfleet.settings import load_settings
 
@@ -22,6 +28,7 @@ def run(
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = None,
     notify: Notify = None,
+    allow_import: AllowImport = None,
 ) -> None:
     """Run a whole study on this machine: database, coordinator and workers.
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trialfleet.cli.commands.arguments import AllowImport
 from trialfleet.settings import load_settings
 
 
@@ -17,6 +18,7 @@ def worker(
     with_parent: Annotated[
         bool, typer.Option("--with-parent", help="Stop when the parent process is gone.")
     ] = False,
+    allow_import: AllowImport = None,
 ) -> None:
     """Pull trials of a study and train them until the study has ended.
 

@@ -1,0 +1,100 @@
+"""A study of one's own training, from claim to winner, by workers that are stopped in between."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from coordinator.create import create_or_join
+from coordinator.final import begin_final
+from coordinator.result import conclude
+from tests.support.studies import outcomes
+from trialfleet.cli.agent.save import save_model
+from trialfleet.cli.replay import replay_trial
+from trialfleet.settings import Settings
+from trialfleet.store import studies
+from trialfleet.store.leases import Claim
+from trialfleet.store.storage import Database
+from trialfleet.study.file import parse
+from worker.loop import Worker
+from worker.stop import Stop, StopRequested
+
+STUDY = """
+name = "own"
+[task]
+objective = "tests.integration.own_training:train"
+seeds = 2
+train_steps = 6
+eval_every = 2
+[parameters]
+rate = { low = 0.5, high = 2.0 }
+[search]
+trials = 2
+sampler = "random"
+pruner = "none"
+[final]
+top = 1
+seeds = 3
+"""
+
+
+def test_it_goes_on_where_it_was_and_its_model_is_the_users_file(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_or_join(database, parse(STUDY, source="own.toml"))
+    stop = Stop()
+    interrupted: list[int] = []
+
+    def interrupt(step: int) -> None:
+        """At the second report of the first attempt."""
+        if step == 4 and not interrupted:
+            interrupted.append(step)
+            stop._asked = True
+
+    monkeypatch.setattr("tests.integration.own_training.after_report", interrupt)
+    settings = Settings(poll_seconds=0.05, checkpoint_every=0)
+    with pytest.raises(StopRequested):
+        Worker(database, "own", settings=settings, stop=stop).run()
+    study = studies.find(database, "own")
+    assert interrupted == [4]
+
+    # The trial that was given back, the other one, and the final stage.
+    ended = _run_until_idle(database, settings)
+    begin_final(database, study)
+    ended += _run_until_idle(database, settings)
+    assert outcomes(database, ended[0]) == ["released", "finished"]
+    study = studies.find(database, "own")
+    result = conclude(database, study)
+    assert result is not None
+    quiet = Console(quiet=True)
+    assert replay_trial(database, "own", 0, final=False, device=None, console=quiet)
+    assert replay_trial(database, "own", 1, final=True, device=None, console=quiet)
+
+    save_model(database, replace(study, result=result), tmp_path)
+    best = json.loads((tmp_path / "own.walk").read_text())
+    assert best == result["model"]["score"]
+
+
+def _run_until_idle(database: Database, settings: Settings) -> list[Claim]:
+    """Have a worker train what there is; its claims."""
+    claims: list[Claim] = []
+    run = Worker._run
+
+    def noted(self: Worker, claim: Claim, *, asked: float) -> None:
+        claims.append(claim)
+        run(self, claim, asked=asked)
+
+    def idle(self: Worker) -> None:
+        raise StopRequested
+
+    worker = Worker(database, "own", settings=settings, stop=Stop())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Worker, "_run", noted)
+        patch.setattr(Worker, "_make_room", idle)
+        with pytest.raises(StopRequested):
+            worker.run()
+    return claims
