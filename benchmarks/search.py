@@ -32,8 +32,7 @@ import optuna
 from optuna.trial import TrialState
 
 from benchmarks.stock import make_pruner
-from trialfleet.search.pruners import PRUNERS
-from trialfleet.search.samplers import SAMPLERS, make_sampler
+from trialfleet.search.samplers import make_sampler
 from trialfleet.search.space import suggest
 from trialfleet.seeds import fresh_seeds, search_seeds
 from trialfleet.study.file import load
@@ -199,6 +198,11 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if math.isfinite(value) else "–"
 
 
+# Those that go with any study as they are.
+_SAMPLERS = ["tpe", "random", "qmc", "gp", "cmaes"]
+_PRUNERS = ["none", "median", "percentile", "hyperband", "successive_halving"]
+
+
 def variant(
     spec: Spec,
     *,
@@ -262,8 +266,8 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--study", type=Path, default=ROOT / "studies" / "cartpole.toml", metavar="STUDY.toml")
-    add("--samplers", nargs="+", default=list(SAMPLERS), help="names or tables (default: all)")
-    add("--pruners", nargs="+", default=list(PRUNERS), help="names or tables (default: all)")
+    add("--samplers", nargs="+", default=_SAMPLERS, help="names or tables (default: %(default)s)")
+    add("--pruners", nargs="+", default=_PRUNERS, help="names or tables (default: %(default)s)")
     add("--seeds-per-trial", nargs="+", type=int, help="agents (default: the study's)")
     add("--eval-every", nargs="+", type=int, help="environment steps (default: the study's)")
     add("--study-seeds", type=int, default=5, help="searches of each kind (default: %(default)s)")

@@ -11,8 +11,12 @@ from trialfleet.search.pruners import (
     Hyperband,
     Median,
     NoPruner,
+    OwnPruner,
+    Patient,
     Percentile,
+    Pruner,
     SuccessiveHalving,
+    Threshold,
 )
 from trialfleet.study.spec import Spec
 
@@ -21,12 +25,12 @@ def make_pruner(spec: Spec) -> pruners.BasePruner:
     """The study's pruner, as Optuna's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return _pruner(spec)
+        return _pruner(spec, spec.search.pruner)
 
 
-def _pruner(spec: Spec) -> pruners.BasePruner:
+def _pruner(spec: Spec, pruner: Pruner) -> pruners.BasePruner:
     every, steps = spec.task.eval_every, spec.task.train_steps
-    match spec.search.pruner:
+    match pruner:
         case NoPruner():
             return pruners.NopPruner()
         case Median() as median:
@@ -56,4 +60,19 @@ def _pruner(spec: Spec) -> pruners.BasePruner:
                 reduction_factor=halving.reduction_factor,
                 min_early_stopping_rate=halving.min_early_stopping_rate,
             )
-    raise NotImplementedError(f"Optuna has no pruner like {spec.search.pruner.name!r}")
+        case Threshold() as threshold:
+            return pruners.ThresholdPruner(
+                lower=threshold.lower,
+                upper=threshold.upper,
+                n_warmup_steps=threshold.n_warmup_steps,
+                interval_steps=every,
+            )
+        case OwnPruner() as own:
+            return own.made()
+        case Patient() as patient:
+            return pruners.PatientPruner(
+                None if patient.wrapped is None else _pruner(spec, patient.wrapped),
+                patience=patient.patience,
+                min_delta=patient.min_delta,
+            )
+    raise NotImplementedError(f"Optuna has no pruner like {pruner.name!r}")

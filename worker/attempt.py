@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from trialfleet.artifacts.blobs import Stored
 from trialfleet.errors import FleetError
 from trialfleet.postgres.retry import patiently
+from trialfleet.search.pruners import make_judge
 from trialfleet.settings import Settings
 from trialfleet.store.artifacts import owned
 from trialfleet.store.leases import Claim
@@ -253,11 +254,10 @@ class Attempt:
 
     def _reports(self, opened: Opened, start: int) -> Reports:
         """Those of an attempt that begins at step `start`."""
-        pruner, spec = self._study.spec.search.pruner, self._study.spec
         passed = len(opened.rungs) if start else 0
         self._judge = None
         if self._claim.stage == "search":
-            judge = pruner.build(spec, self._claim.number)
+            judge = make_judge(self._study.spec, self._claim.number)
             self._judge = Remembering(judge, opened.rungs if start else {})
         return Reports(
             self._database,

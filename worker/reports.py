@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import structlog
 
 from trialfleet.postgres.outages import is_outage
-from trialfleet.search.judges import Judge
+from trialfleet.search.judges import Asked, Judge
 from trialfleet.store.leases import Claim
 from trialfleet.store.metrics import Metric
-from trialfleet.store.optuna.history import Curves
+from trialfleet.store.optuna.history import Curves, Others
 from trialfleet.store.optuna.storage import Storage
 from trialfleet.store.storage import Database
 from trialfleet.store.trials import reports
@@ -99,7 +100,8 @@ class Reports:
         self._curve.update((each.step, _mean(each)) for each in self._all)
         try:
             self._history.update(self._finished)
-            verdict = self._judge.judge(self._curve, self._passed, self._history)
+            others = Others(self._history, partial(self._asked, storage))
+            verdict = self._judge.judge(self._curve, self._passed, others)
             self.attributes = verdict.attributes
             if verdict.prune:
                 return True
@@ -112,6 +114,11 @@ class Reports:
         self._passed += len(verdict.attributes)
         self.attributes = {}
         return False
+
+    def _asked(self, storage: Storage) -> Asked:
+        trial = storage.get_trial(self._claim.trial_id)
+        name = storage.get_study_name_from_id(self._history.study_id)
+        return self._database.optuna_study(name, storage=storage), trial
 
 
 def _mean(evaluation: Evaluation) -> float:

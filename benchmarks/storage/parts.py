@@ -14,10 +14,13 @@ import optuna
 from benchmarks.soak_fleet import ROOT
 from benchmarks.stock import make_pruner
 from trialfleet.search import space
+from trialfleet.search.judges import Asked
+from trialfleet.search.pruners import make_judge
 from trialfleet.search.samplers import make_sampler
 from trialfleet.store import leases
+from trialfleet.store.leases import Claim
 from trialfleet.store.metrics import Metric
-from trialfleet.store.optuna.history import Curves
+from trialfleet.store.optuna.history import Curves, Others
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reports
@@ -30,6 +33,11 @@ PARTS = ("claim", "open, suggest", "reports", "pruner", "finish")
 # What a worker reports beside the mean return: of each agent, at each evaluation.
 _METRICS = ("return", "length", "episode_return", "loss", "q_mean", "epsilon", "steps_per_second")
 _LEASE = 600.0  # seconds; nobody beats here, and hundreds may start at once
+
+
+def _asked(database: Database, study: str, claim: Claim) -> Asked:
+    storage = database.optuna_storage(claim.fence)
+    return database.optuna_study(study, storage=storage), storage.get_trial(claim.trial_id)
 
 
 def cartpole(name: str, sampler: str = "random") -> Spec:
@@ -96,7 +104,8 @@ class Ours:
                 space.suggest(optuna.Trial(optuna_study, claim.trial_id), spec.agent)
 
         clock.time("open, suggest", suggest)
-        judge = spec.search.pruner.build(spec, claim.number)
+        judge = make_judge(spec, claim.number)
+        others = Others(self._curves, partial(_asked, database, study.name, claim))
         curve: dict[int, float] = {}
         state: Ending = "COMPLETE"
         passed, sent = 0, 0
@@ -113,7 +122,7 @@ class Ours:
                 break
 
             clock.time("pruner", partial(self._curves.update, receipt.finished))
-            verdict = clock.time("pruner", partial(judge.judge, curve, passed, self._curves))
+            verdict = clock.time("pruner", partial(judge.judge, curve, passed, others))
             passed += len(verdict.attributes)
             system.update(verdict.attributes)
             if verdict.prune:

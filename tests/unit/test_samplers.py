@@ -14,8 +14,10 @@ from optuna.pruners import (
     HyperbandPruner,
     MedianPruner,
     NopPruner,
+    PatientPruner,
     PercentilePruner,
     SuccessiveHalvingPruner,
+    ThresholdPruner,
 )
 from optuna.trial import TrialState
 
@@ -241,6 +243,26 @@ def test_importing_loads_nothing_heavy() -> None:
             SuccessiveHalvingPruner,
             {"min_resource": 6, "reduction_factor": 4, "min_early_stopping_rate": 1},
         ),
+        (
+            '{ name = "threshold", lower = 20, n_warmup_steps = 6 }',
+            ThresholdPruner,
+            {
+                "lower": 20.0,
+                "upper": float("inf"),
+                "n_warmup_steps": 6,
+                "interval_steps": 5_000,
+            },
+        ),
+        (
+            '{ name = "patient", patience = 3, min_delta = 1 }',
+            PatientPruner,
+            {"patience": 3, "min_delta": 1.0, "wrapped_pruner": None},
+        ),
+        (
+            '{ name = "optuna.pruners:ThresholdPruner", args = { upper = 3 } }',
+            ThresholdPruner,
+            {"upper": 3.0},
+        ),
     ],
 )
 def test_pruner(table: str, kind: type[BasePruner], expected: dict[str, Any]) -> None:
@@ -250,8 +272,9 @@ def test_pruner(table: str, kind: type[BasePruner], expected: dict[str, Any]) ->
 
 
 def test_each_pruner_is_tried_on_a_search() -> None:
+    options = {"threshold": ", lower = 99.5", "patient": ", patience = 1"}
     for name in PRUNERS:
-        spec = spec_of(f'pruner = "{name}"')
+        spec = spec_of(f'pruner = {{ name = "{name}"{options.get(name, "")} }}')
         study = optuna.create_study(
             study_name="x", direction="maximize", sampler=make_sampler(spec, 0)
         )
@@ -261,7 +284,8 @@ def test_each_pruner_is_tried_on_a_search() -> None:
             state = TrialState.COMPLETE
             for segment in range(1, spec.task.segments + 1):
                 # The best come first: what follows deserves no more than its first segments.
-                trial.report(100.0 - number, segment * spec.task.eval_every)
+                worse = number + segment * (number > 0)
+                trial.report(100.0 - worse, segment * spec.task.eval_every)
                 if trial.should_prune():
                     state = TrialState.PRUNED
                     break

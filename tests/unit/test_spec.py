@@ -85,7 +85,8 @@ def test_defaults_pass_their_own_checks() -> None:
         if name != "cmaes":
             assert parse_search(True, f'"{name}"') == sampler(name=name)
     for name, pruner in PRUNERS.items():
-        assert parse_search(False, f'"{name}"') == pruner(name=name)
+        if name not in ("threshold", "patient"):
+            assert parse_search(False, f'"{name}"') == pruner(name=name)
 
 
 def parse_search(sampler: bool, value: str) -> object:

@@ -43,11 +43,13 @@ class Named(Rule):
     """The name of one of several kinds, or a table with the name and the kind's options."""
 
     kinds: Mapping[str, type[Strict]]
+    own: type[Strict] | None = None  # what a name such as "module:Class" is
 
     @property
     def allowed(self) -> str:
         """The names."""
-        return "one of " + ", ".join(f'"{name}"' for name in self.kinds)
+        names = "one of " + ", ".join(f'"{name}"' for name in self.kinds)
+        return names + (' or your own "module:Class"' if self.own else "")
 
     def check(self, value: object) -> Strict:
         """The kind with its options."""
@@ -60,6 +62,8 @@ class Named(Rule):
             raise FieldError(f"is missing; must be {self.allowed}", at="name")
         name = table["name"]
         kind = self.kinds.get(name) if isinstance(name, str) else None
+        if kind is None and isinstance(name, str) and ":" in name:
+            kind = self.own
         if kind is None:
             refusal = self.refusal(name, nearest(name, self.kinds))
             raise refusal.under("name") if table is value else refusal

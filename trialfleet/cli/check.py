@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from trialfleet.checking.mistakes import FieldError
 from trialfleet.errors import StudyFileError
 from trialfleet.search import space
 from trialfleet.study.file import load
@@ -16,7 +17,7 @@ from worker.trainers.envs import inspect_env
 
 
 def load_checked(path: Path) -> Spec:
-    """The study of a file, its environment included.
+    """The study of a file, its environment and what else it imports included.
 
     Raises:
         StudyFileError: Anything is wrong with it; one line that names file and field.
@@ -25,6 +26,9 @@ def load_checked(path: Path) -> Spec:
     try:
         if spec.task.objective is None:
             inspect_env(spec.task.env)
+        spec.search.probe(spec)
+    except FieldError as problem:
+        raise StudyFileError(f"{path}: {problem.at}: {problem.text}") from None
     except StudyFileError as exc:
         raise StudyFileError(f"{path}: {exc}") from None
     return spec
@@ -77,6 +81,11 @@ def _task(spec: Spec) -> dict[str, str]:
 
 
 def _options(options: dict[str, object]) -> str:
+    """A sampler or pruner, and the one behind it, as people write them."""
     name = options.pop("name")
-    shown = ", ".join(f"{key}={value}" for key, value in options.items())
+    shown = ", ".join(
+        f"{key}={_options(value) if isinstance(value, dict) and 'name' in value else value}"
+        for key, value in options.items()
+        if value != {}
+    )
     return f"{name} ({shown})" if shown else str(name)

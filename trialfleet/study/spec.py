@@ -24,7 +24,7 @@ from trialfleet.checking.rules import OneOf, Pattern, Real, Rule, Whole
 from trialfleet.errors import VersionMismatchError
 from trialfleet.search.algorithms import ALGORITHMS, params_of
 from trialfleet.search.knobs import SearchSpace
-from trialfleet.search.pruners import PRUNERS, Hyperband, Pruner
+from trialfleet.search.pruners import ANY_PRUNER, Hyperband, Pruner
 from trialfleet.search.samplers import SAMPLERS, Sampler, Tpe
 from trialfleet.study import formats, own
 
@@ -164,13 +164,22 @@ class Search(Strict):
     # trials that count: completed and pruned ones
     trials: Annotated[int, Whole(1, 1_000_000)] = 50
     sampler: Annotated[Sampler, Named(SAMPLERS)] = Tpe()
-    pruner: Annotated[Pruner, Named(PRUNERS)] = Hyperband()
+    pruner: Annotated[Pruner, ANY_PRUNER] = Hyperband()
     # share of the pruned trials that are trained to their end, to see what pruning costs
     audit: Annotated[float, Real(0, 1)] = 0.0
     # failed trials that are replaced; one more ends the study
     max_failures: Annotated[int, Whole(0, 1_000_000)] = 10
     # workers that a trial may lose before it fails
     max_attempts: Annotated[int, Whole(1, 1_000)] = 3
+
+    def probe(self, spec: Spec) -> None:
+        """Import and try what it names of the user's own.
+
+        Raises:
+            FieldError: That fails; at its dotted path.
+        """
+        with under("search.pruner"):
+            self.pruner.probe(spec)
 
 
 class Final(Strict):

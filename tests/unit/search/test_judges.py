@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from optuna.trial import TrialState
 
 from benchmarks.stock import make_pruner
-from trialfleet.search.judges import RUNG, percentile_of_sorted
+from trialfleet.search.judges import RUNG, Asked
+from trialfleet.search.judges.percentile import percentile_of_sorted
 from trialfleet.study.file import parse
 
 STUDY = """
@@ -63,6 +64,9 @@ class Recorded:
             if key in trial.system_attrs and trial.number != self.without
         }
 
+    def asked(self) -> Asked:
+        return self.study, self.trials[self.without]
+
 
 @pytest.mark.parametrize(
     "table",
@@ -79,6 +83,19 @@ class Recorded:
         '{ name = "successive_halving", min_resource = 500, reduction_factor = 4 }',
         '"hyperband"',
         '{ name = "hyperband", min_resource = 2_500, reduction_factor = 2 }',
+        '{ name = "threshold", lower = -30.0 }',
+        '{ name = "threshold", upper = 300.0, n_warmup_steps = 2_000 }',
+        '{ name = "threshold", lower = -10.0, upper = 600.0, n_warmup_steps = 1_250 }',
+        '{ name = "patient", patience = 2 }',
+        '{ name = "patient", patience = 1, min_delta = 5.0, wrapped = "median" }',
+        '{ name = "patient", patience = 0, wrapped = { name = "percentile", percentile = 60.0 } }',
+        # Asked now and then, it catches up on several rungs at once.
+        '{ name = "patient", patience = 1, wrapped = "successive_halving" }',
+        '{ name = "patient", patience = 1,'
+        ' wrapped = { name = "hyperband", reduction_factor = 2 } }',
+        '{ name = "patient", patience = 1, wrapped = { name = "threshold", lower = 100.0 } }',
+        '{ name = "optuna.pruners:MedianPruner", args = { n_startup_trials = 3 } }',
+        '{ name = "patient", patience = 1, wrapped = "optuna.pruners:MedianPruner" }',
     ],
 )
 @pytest.mark.parametrize("seed", range(3))
@@ -111,9 +128,9 @@ def test_a_judge_decides_as_optunas_pruner(table: str, seed: int) -> None:
                     pruned += 1
                     assert verdict.why is not None
                     assert verdict.why.step == step
-                    if verdict.why.value is not None:
-                        assert verdict.why.threshold is not None
-                        assert verdict.why.value < verdict.why.threshold
+                    found, limit = verdict.why.value, verdict.why.threshold
+                    if found is not None and limit is not None:
+                        assert found < limit if verdict.why.side == "<" else found > limit
                     study.tell(trial, state=TrialState.PRUNED)
                     del running[trial]
         for trial in running:

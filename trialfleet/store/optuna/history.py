@@ -8,6 +8,7 @@ ever changes.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import Row
 
 from trialfleet.postgres.database import Postgres
+from trialfleet.search.judges import Asked
 from trialfleet.store.optuna import statements
 from trialfleet.store.optuna.rows import frozen
 
@@ -47,7 +49,7 @@ class Trials:
 
 
 class Curves:
-    """What pruners compare a trial with: a `trialfleet.search.judges.History`, as arrays.
+    """What pruners compare any trial with, as arrays.
 
     Args:
         postgres: Of this process.
@@ -56,7 +58,7 @@ class Curves:
 
     def __init__(self, postgres: Postgres, study_id: int) -> None:
         self._postgres = postgres
-        self._study_id = study_id
+        self.study_id = study_id
         self.complete = 0  # COMPLETE trials
         self._known = 0  # the position up to which curves have been read
         self._at: dict[int, NDArray[np.float64]] = {}  # ascending
@@ -74,7 +76,7 @@ class Curves:
         now = self._position()
         if now is None or now.finished <= self._known:
             return
-        values = {"study_id": self._study_id, "known": self._known, "position": now.finished}
+        values = {"study_id": self.study_id, "known": self._known, "position": now.finished}
         for row in self._postgres.call(statements.FINISHED_CURVES, values):
             new = np.sort(np.frombuffer(row.values, dtype=">f8").astype(float))
             there = self.at(row.step)
@@ -91,10 +93,10 @@ class Curves:
         Those under way count too, so this one asks whenever it is called.
         """
         # Unfinished ones first: one that ends meanwhile is then found among the others.
-        rows = self._postgres.call(statements.UNFINISHED_RUNGS, {"study_id": self._study_id})
+        rows = self._postgres.call(statements.UNFINISHED_RUNGS, {"study_id": self.study_id})
         now = self._position()
         if now is not None and now.finished > self._rungs_known:
-            values = {"study_id": self._study_id, "known": self._rungs_known}
+            values = {"study_id": self.study_id, "known": self._rungs_known}
             values["position"] = now.finished
             for row in self._postgres.call(statements.FINISHED_RUNGS, values):
                 self._rungs.setdefault(row.rung, {})[row.number] = row.value
@@ -105,5 +107,31 @@ class Curves:
         }
 
     def _position(self) -> Row[Any] | None:
-        rows = self._postgres.call(statements.POSITION, {"study_id": self._study_id})
+        rows = self._postgres.call(statements.POSITION, {"study_id": self.study_id})
         return rows[0] if rows else None
+
+
+class Others:
+    """A `trialfleet.search.judges.History` for one trial.
+
+    Args:
+        curves: Of the study.
+        asked: Reads study and trial as Optuna's objects; for pruners that are not ours.
+    """
+
+    def __init__(self, curves: Curves, asked: Callable[[], Asked]) -> None:
+        self._curves = curves
+        self.asked = asked
+
+    @property
+    def complete(self) -> int:
+        """How many trials are COMPLETE."""
+        return self._curves.complete
+
+    def at(self, step: int) -> NDArray[np.float64]:
+        """See Curves."""
+        return self._curves.at(step)
+
+    def rung(self, number: int) -> Mapping[int, float]:
+        """See Curves."""
+        return self._curves.rung(number)
