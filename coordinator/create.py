@@ -8,19 +8,21 @@ from sqlalchemy.exc import IntegrityError
 from trialfleet import COMPATIBILITY, __version__
 from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import StudyMismatchError, StudyNotFoundError
+from trialfleet.search import fixed
 from trialfleet.store import studies
+from trialfleet.store.steering import adding
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
-from trialfleet.store.trials.optuna_rows import create_study
+from trialfleet.store.trials.optuna_rows import create_study, insert_waiting_trials
 from trialfleet.study.spec import FINAL_SUFFIX, Spec
 
 INSERT = text("""
     INSERT INTO fleet.studies
         (name, search_id, spec, digest, version, compatibility, budget, max_failures,
-         max_attempts, artifacts)
+         max_attempts, artifacts, priority)
     VALUES (:name, :search_id, :spec, :digest, :version, :compatibility, :budget, :max_failures,
-            :max_attempts, :artifacts)
+            :max_attempts, :artifacts, :priority)
 """)
 
 
@@ -55,7 +57,7 @@ def _create(database: Database, spec: Spec, artifacts: str) -> Study:
             names = (spec.name, spec.name + FINAL_SUFFIX)
             taken = reading.names_taken(connection, names)
             if not taken:
-                _insert(connection, spec, artifacts)
+                _insert(connection, database, spec, artifacts)
     except IntegrityError:
         taken = [spec.name]  # by another coordinator, since we looked
     try:
@@ -66,8 +68,11 @@ def _create(database: Database, spec: Spec, artifacts: str) -> Study:
         ) from None
 
 
-def _insert(connection: Connection, spec: Spec, artifacts: str) -> None:
+def _insert(connection: Connection, database: Database, spec: Spec, artifacts: str) -> None:
     search_id = create_study(connection, spec.name, attributes={"digest": spec.digest})
+    values = [fixed.checked(table, spec.agent) for table in spec.enqueue]
+    templates = [adding.enqueued(each, where="study file") for each in values]
+    insert_waiting_trials(connection, database, search_id, templates)
     connection.execute(
         INSERT,
         {
@@ -81,5 +86,6 @@ def _insert(connection: Connection, spec: Spec, artifacts: str) -> None:
             "max_failures": spec.search.max_failures,
             "max_attempts": spec.search.max_attempts,
             "artifacts": artifacts,
+            "priority": spec.priority,
         },
     )

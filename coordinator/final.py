@@ -16,13 +16,18 @@ from sqlalchemy.exc import IntegrityError
 
 from trialfleet.errors import StudyMismatchError
 from trialfleet.seeds import fresh_seeds
+from trialfleet.store import studies
+from trialfleet.store.steering.importing import IMPORTED
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from trialfleet.store.trials import reading
 from trialfleet.store.trials.optuna_rows import create_study, insert_waiting_trials
+from trialfleet.store.trials.reading import Counts
 
-LOCK = text("SELECT stage FROM fleet.studies WHERE name = :name FOR UPDATE")
+# The budget of a search that was stopped is what it has come to.
 BEGIN = text("""
-    UPDATE fleet.studies SET stage = 'final', final_id = :final_id WHERE name = :name
+    UPDATE fleet.studies SET stage = 'final', final_id = :final_id, budget = :counted
+    WHERE search_id = :search_id
 """)
 
 
@@ -50,12 +55,16 @@ def curve_area(points: dict[int, float]) -> float:
 
 
 def choose_finalists(trials: list[FrozenTrial], top: int) -> list[Finalist]:
-    """The `top` best distinct configurations among the COMPLETE trials.
+    """The `top` best distinct configurations among the COMPLETE trials that workers trained.
 
     Many reach a task's highest return, so ties go to the one that learned faster (the area under
     the evaluation curve), then to the earlier trial.
     """
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    complete = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and IMPORTED not in trial.user_attrs
+    ]
     complete.sort(key=lambda t: (-(t.value or 0.0), -curve_area(t.intermediate_values), t.number))
     chosen: list[FrozenTrial] = []
     for trial in complete:
@@ -77,7 +86,8 @@ def begin_final(database: Database, study: Study) -> list[Finalist]:
     """Enqueue the final stage, exactly once whoever calls and however often.
 
     Returns:
-        The finalists; empty if the search has no COMPLETE trial, and then nothing was enqueued.
+        The finalists; empty if the search has no COMPLETE trial, or is not over after all, and then
+        nothing was enqueued.
     """
     finalists = search_finalists(database, study)
     if not finalists:
@@ -92,7 +102,9 @@ def begin_final(database: Database, study: Study) -> list[Finalist]:
         )
         for finalist in finalists
         for group in seed_groups(
-            fresh_seeds(spec.seed, finalist.rank, spec.final.seeds), spec.task.seeds
+            # Those of former final stages are known: whoever extended the study has seen them.
+            fresh_seeds(spec.seed, study.finals * spec.final.top + finalist.rank, spec.final.seeds),
+            spec.task.seeds,
         )
     ]
     try:
@@ -100,15 +112,34 @@ def begin_final(database: Database, study: Study) -> list[Finalist]:
             # Optuna's study, its trials and the stage together, under the study's lock: a
             # coordinator that dies here leaves all or nothing, and a second one finds the stage
             # changed.
-            if connection.scalar(LOCK, {"name": study.name}) == "search":
-                final_id = create_study(connection, study.final_name)
-                insert_waiting_trials(connection, database, final_id, templates)
-                connection.execute(BEGIN, {"name": study.name, "final_id": final_id})
+            found = studies.lock(connection, study)
+            counts = reading.count(connection, study.search_id)
+            if found.stage != "search":
+                return finalists
+            changed = (found.budget, found.stopped) != (study.budget, study.stopped)
+            if changed or not is_over(found, counts):
+                return []
+            final_id = create_study(connection, study.final_name)
+            insert_waiting_trials(connection, database, final_id, templates)
+            connection.execute(
+                BEGIN,
+                {
+                    "search_id": study.search_id,
+                    "final_id": final_id,
+                    "counted": counts.counted,
+                },
+            )
     except IntegrityError:
         raise StudyMismatchError(
             f"an Optuna study called {study.final_name!r} exists that Trialfleet did not create"
         ) from None
     return finalists
+
+
+def is_over(study: Study, counts: Counts) -> bool:
+    """Whether the search has nothing under way and nothing to come."""
+    enough = counts.counted >= study.budget or study.stopped is not None
+    return enough and counts.pending == 0
 
 
 def search_finalists(database: Database, study: Study) -> list[Finalist]:

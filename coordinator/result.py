@@ -143,7 +143,7 @@ def _store_best(
         store,
         study,
         kind="best",
-        label=f"{study.name}-best-{study.search_id}",
+        label=f"{study.name}-best-{study.search_id}{study.edition}",
         data=save(own),
     )
     return {

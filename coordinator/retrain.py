@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import text
 
+from trialfleet.store import studies
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
 from trialfleet.store.trials.optuna_rows import insert_waiting_trials
 
 REPLACES = "replaces"  # attribute of a replacement: the number of the trial that it replaces
-
-# Locks the study, so that two coordinators enqueue one replacement.
-LOCK = text("SELECT stage FROM fleet.studies WHERE name = :name FOR UPDATE")
 
 
 class ModelLostError(Exception):
@@ -64,7 +61,9 @@ def train_again(database: Database, study: Study, lost: FrozenTrial) -> bool:
         },
     )
     with database.transaction() as connection:
-        in_final = connection.scalar(LOCK, {"name": study.name}) == "final"
+        # Locked, so that two coordinators enqueue one replacement.
+        found = studies.lock(connection, study)
+        in_final = (found.stage, found.final_id) == ("final", study.final_id)
         if in_final and lost.number not in reading.numbers_in(connection, study.final_id, REPLACES):
             insert_waiting_trials(connection, database, study.final_id, [template])
     return True

@@ -61,7 +61,8 @@ def snapshot(database: Database, study: Study) -> Snapshot:
                     failures.append(Failure(stage=stage, number=number, reason=reason))
     to_come = _final_trials(study)
     done = final.counted + final.failed if final else 0
-    left = [study.budget - search.counted, to_come - done]
+    to_search = study.budget - search.counted if study.stopped is None else search.pending
+    left = [to_search, to_come - done]
     return Snapshot(
         study=study,
         search=search,
@@ -107,6 +108,24 @@ def time_left(
     return total
 
 
+def steered(study: Study) -> list[str]:
+    """What people have decided about the study's course, a line each; none for most studies."""
+    lines = []
+    if study.priority != 1:
+        lines.append(f"priority {study.priority}")
+    if study.paused:
+        lines.append("paused: no trial begins until it is resumed")
+    if study.stopped is not None:
+        going = "the search is being stopped" if study.stage == "search" else "search stopped"
+        lines.append(f"{going}: {study.stopped}")
+    if study.imported:
+        lines.append(f"{study.imported} imported trials beside the budget")
+    if study.finals:
+        names = ", ".join(f"{study.final_name}.{n + 1}" for n in range(study.finals))
+        lines.append(f"former final stages: {names}")
+    return lines
+
+
 def finished(database: Database, study_id: int) -> list[Finished]:
     """The trials of one Optuna study that have ended, in the order they ended."""
     with database.transaction() as connection:
@@ -128,6 +147,11 @@ def as_dict(shot: Snapshot) -> dict[str, Any]:
         "budget": shot.study.budget,
         "seconds": round(shot.study.seconds, 1),
         "reason": shot.study.reason,
+        "priority": shot.study.priority,
+        "paused": shot.study.paused,
+        "stopped": shot.study.stopped,
+        "imported": shot.study.imported,
+        "former_finals": shot.study.finals,
         "search": {**asdict(shot.search), "counted": shot.search.counted},
         "final": asdict(shot.final) if shot.final else None,
         "final_trials": shot.final_trials,

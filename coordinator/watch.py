@@ -12,16 +12,18 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator.dashboard.publish import publish
-from coordinator.final import begin_final
+from coordinator.final import begin_final, is_over
 from coordinator.lead import Leadership
 from coordinator.monitoring.notices import Notices
 from coordinator.result import StillRunningError, conclude
 from coordinator.retrain import ModelLostError, train_again
-from trialfleet.errors import ArtifactStoreError, StudyFailedError
+from coordinator.stopping import due
+from trialfleet.errors import ArtifactStoreError, SteeringError, StudyFailedError
 from trialfleet.postgres.retry import patiently
 from trialfleet.settings import Settings
 from trialfleet.store import leases, studies
 from trialfleet.store.artifacts import checkpoints, owned
+from trialfleet.store.steering import course
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
@@ -29,11 +31,13 @@ from trialfleet.store.trials.reading import Counts
 
 log = structlog.get_logger()
 
-# Only an unfinished study ends, so a second coordinator's ending changes nothing.
+# Only the stage that was looked at ends: a second coordinator's ending changes nothing, nor does
+# one of a search or a final stage that has been extended meanwhile.
 END = text("""
     UPDATE fleet.studies
     SET stage = :stage, result = CAST(:result AS jsonb), reason = :reason, ended_at = now()
-    WHERE name = :name AND stage IN ('search', 'final')
+    WHERE search_id = :search_id AND stage = :at AND budget = :budget
+      AND final_id IS NOT DISTINCT FROM :final_id AND stopped IS NOT DISTINCT FROM :stopped
 """)
 
 
@@ -68,38 +72,59 @@ def watch(
         StudyFailedError: The study has ended without a winner; the message has the reasons.
         DatabaseUnavailableError: The database stayed away.
     """
-    leadership = Leadership(database, name, lease_seconds=settings.lease_seconds)
-    leads: bool | None = None
-    told: str | None = None  # the stage that the notes tell of
-
-    def look() -> Study:
-        nonlocal leads, told
-        before, leads = leads, leadership.hold()
-        if leads != before:
-            log.info("leading" if leads else "standing by for the leader", study=name)
-        if not leads:
-            return _stand_by(database, name)
-        if notices is not None:
-            notices.begin(name)
-        study = step(database, name)
-        if notices is not None:
-            notices.look(study)
-        if study.stage != told:
-            _tell(database, study)
-            told = study.stage
-        return study
-
+    keeper = Keeper(database, name, settings=settings, notices=notices)
     try:
         while True:
-            study = patiently(look, patience=settings.outage_patience, pause=pause)
+            study = patiently(keeper.look, patience=settings.outage_patience, pause=pause)
             if study.stage == "failed":
                 raise failure(study)
             if study.ended:
                 return study
             pause(settings.poll_seconds)
     finally:
+        keeper.resign()
+
+
+class Keeper:
+    """Keeps one study going, as `watch` describes it.
+
+    Args:
+        database: Of this process.
+        name: An existing study.
+        settings: The lease of whoever leads.
+        notices: Told how the study goes, while this one leads.
+    """
+
+    def __init__(
+        self, database: Database, name: str, *, settings: Settings, notices: Notices | None = None
+    ) -> None:
+        self._database, self.name, self._notices = database, name, notices
+        self._leadership = Leadership(database, name, lease_seconds=settings.lease_seconds)
+        self._leads: bool | None = None
+        self._told: str | None = None  # the stage that the notes tell of
+
+    def look(self) -> Study:
+        """Do what is due, if this one leads; how the study stands then."""
+        before, self._leads = self._leads, self._leadership.hold()
+        if self._leads != before:
+            doing = "leading" if self._leads else "standing by for the leader"
+            log.info(doing, study=self.name)
+        if not self._leads:
+            return _stand_by(self._database, self.name)
+        if self._notices is not None:
+            self._notices.begin(self.name)
+        study = step(self._database, self.name)
+        if self._notices is not None:
+            self._notices.look(study)
+        if study.stage != self._told:
+            _tell(self._database, study)
+            self._told = study.stage
+        return study
+
+    def resign(self) -> None:
+        """Let another lead at once."""
         with suppress(SQLAlchemyError):
-            leadership.resign()
+            self._leadership.resign()
 
 
 def failure(study: Study) -> StudyFailedError:
@@ -145,12 +170,17 @@ def _look_at_search(database: Database, study: Study) -> None:
     if counts.failed > study.max_failures:
         reasons = _last_reasons(database, study.search_id)
         _fail(database, study, f"{counts.failed} trials failed, the last: {reasons}")
-    elif counts.counted >= study.budget and counts.pending == 0:
+    elif is_over(study, counts):
         finalists = begin_final(database, study)
         if finalists:
             log.info("final stage begins", finalists=[finalist.number for finalist in finalists])
-        else:
-            _fail(database, study, "no trial was completed, so there is nothing to retrain")
+        elif counts.complete == study.imported:
+            why = f" (the search was stopped: {study.stopped})" if study.stopped else ""
+            _fail(database, study, f"no trial was completed, so there is nothing to retrain{why}")
+    elif study.stopped is None and (reason := due(database, study)):
+        with suppress(SteeringError):  # somebody has ended the search a moment before
+            course.stop(database, study, reason)
+            log.info("search stopped", reason=reason)
 
 
 def _look_at_final(database: Database, study: Study) -> None:
@@ -175,19 +205,39 @@ def _look_at_final(database: Database, study: Study) -> None:
 
 
 def _end(database: Database, study: Study, *, result: dict[str, Any]) -> None:
-    values = {"name": study.name, "stage": "done", "result": json.dumps(result), "reason": None}
     with database.transaction() as connection:
-        connection.execute(END, values)
-    log.info("study done", study=study.name)
+        values = _ending(study, stage="done", result=json.dumps(result))
+        ended = connection.execute(END, values).rowcount == 1
+    if ended:
+        log.info("study done", study=study.name)
 
 
 def _fail(database: Database, study: Study, reason: str) -> None:
-    values = {"name": study.name, "stage": "failed", "result": None, "reason": reason}
     with database.transaction() as connection:
-        # Trials under way end with the study: nothing stays RUNNING or WAITING.
-        leases.abandon(connection, study.search_id, f"the study ended: {reason}")
-        connection.execute(END, values)
-    log.info("study failed", study=study.name, reason=reason)
+        studies.lock(connection, study)
+        values = _ending(study, stage="failed", reason=reason)
+        ended = connection.execute(END, values).rowcount == 1
+        if ended:
+            # Trials under way end with the study: nothing stays RUNNING or WAITING.
+            leases.abandon(connection, study.search_id, f"the study ended: {reason}")
+    if ended:
+        log.info("study failed", study=study.name, reason=reason)
+
+
+def _ending(
+    study: Study, *, stage: str, result: str | None = None, reason: str | None = None
+) -> dict[str, Any]:
+    """What END takes, for a study that stands as it was looked at."""
+    return {
+        "search_id": study.search_id,
+        "at": study.stage,
+        "budget": study.budget,
+        "final_id": study.final_id,
+        "stopped": study.stopped,
+        "stage": stage,
+        "result": result,
+        "reason": reason,
+    }
 
 
 def _last_reasons(database: Database, study_id: int) -> str:

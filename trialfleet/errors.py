@@ -51,6 +51,12 @@ class UsageError(FleetError):
     exit_code = 2
 
 
+class SteeringError(FleetError):
+    """See `trialfleet status` for where the study stands, and docs/steering.md for what it can."""
+
+    exit_code = 2
+
+
 class NothingToShowError(FleetError):
     """Choose another plot, or wait until the study has got so far."""
 

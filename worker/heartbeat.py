@@ -67,6 +67,7 @@ class Heartbeat(threading.Thread):
         super().__init__(name="heartbeat", daemon=True)
         self._database = database
         self._identity = identity
+        self._study = str(identity["study"])
         self._lease_seconds = lease_seconds
         self._beat = min(_LONGEST_BEAT, lease_seconds / 3)
         self.figures = Figures()
@@ -91,6 +92,10 @@ class Heartbeat(threading.Thread):
         """
         self._step, self._resumed, self._since = 0, 0, since
         self._held = _Held(claim, since + self._lease_seconds)
+
+    def serve(self, study: str) -> None:
+        """Tell for which study this worker works from now on."""
+        self._study = study
 
     def drop(self) -> None:
         """Extend nothing."""
@@ -148,7 +153,7 @@ class Heartbeat(threading.Thread):
         claim = held.claim if held else None
         pulse = workers.beat(
             self._database,
-            self._identity,
+            {**self._identity, "study": self._study},
             fence=claim.fence if claim else None,
             trial_number=claim.number if claim else None,
             step=self._step if claim else None,

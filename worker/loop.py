@@ -20,22 +20,21 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from trialfleet import __version__
-from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import STALLED, FleetError, LeaseLostError
 from trialfleet.escape import printable, storable
 from trialfleet.postgres.outages import is_outage, lease_was_lost
 from trialfleet.postgres.retry import patiently
 from trialfleet.postgres.waiting import REPLY_TIMEOUT, set_reply_timeout
 from trialfleet.settings import Settings
-from trialfleet.store import leases, studies
+from trialfleet.store import leases
 from trialfleet.store.leases import Claim
-from trialfleet.store.optuna.history import Curves
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from worker.attempt import Attempt
 from worker.heartbeat import Heartbeat
 from worker.provenance import Provenance, find_device, hardware, versions
 from worker.reports import Reports
+from worker.serving import EveryStudy, OneStudy, Served, Source
 from worker.stop import Stop, StopRequested
 from worker.trainers.protocol import TRAINING_THREAD
 
@@ -71,11 +70,11 @@ class _Watch:
 
 
 class Worker:
-    """One process that pulls trials of one study.
+    """One process that pulls trials of one study, or of all.
 
     Args:
         database: Of this process alone.
-        study_name: An existing study.
+        study_name: An existing study; None for a fleet's worker, which serves every open one.
         settings: Lease, poll and patience.
         stop: Looked at between two steps of the work.
 
@@ -86,16 +85,14 @@ class Worker:
     """
 
     def __init__(
-        self, database: Database, study_name: str, *, settings: Settings, stop: Stop
+        self, database: Database, study_name: str | None, *, settings: Settings, stop: Stop
     ) -> None:
-        study = studies.find(database, study_name)
-        studies.refuse_unusable(study)
+        self._source: Source = (
+            EveryStudy(database) if study_name is None else OneStudy(database, study_name)
+        )
         self._database = database
-        self._study = study
         self._settings = settings
         self._stop = stop
-        self._store = open_store(study.artifacts, database)
-        self._history = Curves(database, study.search_id)
         # A stall must not outlast the lease, and it is met twice: by the connection at hand, then
         # by the one that is to replace it.
         set_reply_timeout(min(REPLY_TIMEOUT, settings.lease_seconds / 4))
@@ -103,6 +100,7 @@ class Worker:
         # Host names and process ids come again, in containers above all; this does not.
         self.name = f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
         self._attempt: Attempt | None = None  # at the trial that is claimed
+        self._served: Served | None = None  # its study
         device = find_device(settings.device)
         self._provenance = Provenance(
             worker=self.name,
@@ -115,7 +113,7 @@ class Worker:
             database,
             identity={
                 "worker": self.name,
-                "study": study.name,
+                "study": self._source.name,
                 "host": host,
                 "pid": os.getpid(),
                 "version": __version__,
@@ -125,14 +123,17 @@ class Worker:
         )
 
     def run(self) -> Study:
-        """Work until the study has ended; how it ended.
+        """Work until the study has ended; how it ended. For a fleet: until a stop is asked for.
 
         Raises:
             StopRequested: A stop was asked for; the trial at hand has been given back.
             DatabaseUnavailableError: The database stayed away.
         """
         log.info(
-            "worker ready", worker=self.name, study=self._study.name, device=self._provenance.device
+            "worker ready",
+            worker=self.name,
+            study=self._source.name or "any",
+            device=self._provenance.device,
         )
         self._patiently(self._heartbeat.beat)
         self._heartbeat.start()
@@ -143,12 +144,12 @@ class Worker:
                 claim = self._claim()
                 if claim is not None:
                     self._heartbeat.figures.claimed(time.monotonic() - asked)
-                    self._run(claim, asked=asked)
+                    self._work(claim, asked=asked)
                     if self._heartbeat.crowded:
                         self._make_room()
                     continue
-                study = self._patiently(lambda: studies.find(self._database, self._study.name))
-                if study.ended:
+                study = self._patiently(self._source.ended)
+                if study is not None:
                     log.info("study ended", study=study.name, stage=study.stage)
                     return study
                 self._make_room()
@@ -164,26 +165,48 @@ class Worker:
     def _claim(self) -> Claim | None:
         claim_id = uuid4()  # made here, so that a repeated claim is the same claim
         return self._patiently(
-            lambda: leases.claim(
-                self._database,
-                self._study.name,
-                worker=self.name,
-                claim_id=claim_id,
-                lease_seconds=self._settings.lease_seconds,
-            )
+            lambda: self._source.claim(self.name, claim_id, self._settings.lease_seconds)
         )
 
-    def _run(self, claim: Claim, *, asked: float) -> None:
+    def _work(self, claim: Claim, *, asked: float) -> None:
+        """Run the trial, for whichever study it is of."""
+        served = None
+        try:
+            served = self._patiently(lambda: self._source.served(claim))
+        finally:
+            if served is None:
+                self._release(claim)
+        if served is None:
+            return
+        self._served = served
+        self._heartbeat.serve(served.study.name)
+        try:
+            self._run(served, claim, asked=asked)
+        except FleetError as exc:
+            if not self._source.outlives(served, exc):
+                raise
+        finally:
+            self._heartbeat.serve(self._source.name)
+
+    def _release(self, claim: Claim) -> None:
+        """Give the trial back; what comes in between is no reason to forget why."""
+        with suppress(SQLAlchemyError, FleetError):
+            leases.release(self._database, claim)
+            log.info("released", trial=claim.number, stage=claim.stage)
+
+    def _run(self, served: Served, claim: Claim, *, asked: float) -> None:
         bound = log.bind(trial=claim.number, stage=claim.stage)
+        if not self._source.name:
+            bound = bound.bind(study=served.study.name)
         bound.info("claimed", attempt=claim.attempt)
         watch = _Watch(self._stop, self._heartbeat)
         self._heartbeat.hold(claim, since=asked)
         attempt = Attempt(
             self._database,
-            self._store,
-            self._study,
+            served.store,
+            served.study,
             claim,
-            history=self._history,
+            history=served.history,
             watch=watch,
             provenance=self._provenance,
             settings=self._settings,
@@ -209,9 +232,10 @@ class Worker:
                 bound.warning("trial failed", reason=reason)
                 trace = _shortened("".join(traceback.format_exception(exc)))
                 ending = _failed(attempt, {"reason": reason, "traceback": trace})
-                self._finish(claim, ending.state, ending.values, ending.attributes)
+                self._finish(served, claim, ending.state, ending.values, ending.attributes)
             else:
                 self._finish(
+                    served,
                     claim,
                     outcome.state,
                     outcome.values,
@@ -225,16 +249,14 @@ class Worker:
             bound.info("lease lost, dropped the trial")
         except (StopRequested, FleetError):
             # A stop, or something that is wrong with this worker and not with the trial.
-            # What comes in between is no reason to forget what this was.
-            with suppress(SQLAlchemyError, FleetError):
-                leases.release(self._database, claim)
-                bound.info("released")
+            self._release(claim)
             raise
         finally:
             self._heartbeat.drop()
 
     def _finish(
         self,
+        served: Served,
         claim: Claim,
         state: Any,
         values: Sequence[float],
@@ -246,7 +268,7 @@ class Worker:
         provenance = {
             "attempts": claim.attempt,
             **asdict(self._provenance),
-            "digest": self._study.digest,
+            "digest": served.study.digest,
         }
         while not self._patiently(
             lambda: leases.finish(
@@ -268,7 +290,8 @@ class Worker:
         Nothing else can end a thread that is stuck in somebody else's code. Whoever supervises the
         worker starts another.
         """
-        task = self._study.spec.task
+        assert self._served is not None, "a trial is at hand"
+        task = self._served.study.spec.task
         limits = {"stall_seconds": task.stall_seconds, "max_seconds": task.max_seconds}
         told = " or ".join(f"task.{name} = {most:g}" for name, most in limits.items() if most)
         stack = _trainers_stack()

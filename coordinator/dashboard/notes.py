@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from coordinator.status import steered
 from trialfleet.escape import markdown
 from trialfleet.search import space
 from trialfleet.store.studies import Study
@@ -56,6 +57,8 @@ def _asked(study: Study) -> str:
 
 def _found(study: Study) -> str:
     lines = ["## What was found", ""]
+    for line in steered(study):
+        lines += [f"{markdown(line[0].upper() + line[1:])}.", ""]
     if study.stage == "failed":
         lines.append(f"The study failed: {markdown(study.reason or 'no reason recorded')}")
     elif study.result is None:

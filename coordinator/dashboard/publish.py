@@ -52,7 +52,7 @@ def attach(database: Database, study: Study, *, filename: str, mimetype: str, da
         open_store(study.artifacts, database),
         study,
         kind="best",
-        label=f"{study.name}-{study.search_id}-{filename}",
+        label=f"{study.name}-{study.search_id}{study.edition}-{filename}",
         data=data,
     )
     _list(database, study, stored.artifact, filename, mimetype)

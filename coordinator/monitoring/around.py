@@ -49,12 +49,35 @@ def monitored(
     Raises:
         UsageError: The port cannot be had.
     """
+    with monitored_fleet(database, settings, say=say, study=study) as make_notices:
+        yield make_notices() if make_notices is not None else None
+
+
+@contextmanager
+def monitored_fleet(
+    database: Database,
+    settings: Settings,
+    *,
+    say: Callable[[str], object],
+    study: str | None = None,
+) -> Iterator[Callable[[], Notices] | None]:
+    """As `monitored`, for every study, or for the one that is named.
+
+    Yields:
+        What makes the notices of one study; all go to one webhook.
+
+    Raises:
+        UsageError: The port cannot be had.
+    """
     with ExitStack() as opened:
-        notices = None
+        make_notices = None
         if url := _webhook(settings):
             webhook = Webhook(url)
             opened.callback(webhook.close)
-            notices = Notices(database, webhook.send)
+
+            def make_notices() -> Notices:
+                return Notices(database, webhook.send)
+
         if settings.metrics_port is not None:
             server = MetricsServer(
                 database.url,
@@ -67,7 +90,7 @@ def monitored(
             if told := warning(server.host, server.port, "sees the study's figures"):
                 say(told)
             say(f"metrics: {address(server.host, server.port)}metrics")
-        yield notices
+        yield make_notices
 
 
 def _webhook(settings: Settings) -> str:

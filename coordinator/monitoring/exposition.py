@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 
@@ -71,6 +71,35 @@ class Figures(Collector):
             [study], [*zip(ends, so_far, strict=True)], sum_value=self.measured.claim_seconds
         )
         yield claims
+
+
+@dataclass(frozen=True, kw_only=True)
+class Together(Collector):
+    """The figures of several studies, each metric once with the samples of all."""
+
+    studies: Sequence[Figures]
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of every study."""
+        merged: dict[str, Metric] = {}
+        for figures in self.studies:
+            for metric in figures.collect():
+                if metric.name in merged:
+                    merged[metric.name].samples.extend(metric.samples)
+                else:
+                    merged[metric.name] = metric
+        yield from merged.values()
+
+
+def look_at_all(database: Database, *, errors: int) -> Together:
+    """The figures of the open studies and of those that ended within the last hour.
+
+    Args:
+        database: To ask; it is not the one whose errors count.
+        errors: Of the coordinator's own database, told with each study.
+    """
+    found = [study for study in studies.find_recent(database) if study.unreadable is None]
+    return Together(studies=[look(database, study.name, errors=errors) for study in found])
 
 
 def look(database: Database, study: str, *, errors: int) -> Figures:

@@ -32,7 +32,8 @@ class Notices:
         self._begun = False
         self._ended = False
         self._best: float | None = None
-        self._positions: dict[str, int] = {}  # of each stage: the last trial that was looked at
+        self._stopped: str | None = None
+        self._positions: dict[int, int] = {}  # of Optuna's studies: the last trial looked at
 
     def begin(self, study: str) -> None:
         """Tell that the study runs, unless it has ended or this was told before."""
@@ -47,19 +48,22 @@ class Notices:
         for stage, study_id in (("search", study.search_id), ("final", study.final_id)):
             if study_id is not None:
                 self._look_at(study, stage, study_id)
+        if study.stopped is not None and self._stopped is None:
+            text = f"the search ends early: {printable(study.stopped)}"
+            self._tell("stop", study, text, reason=study.stopped)
+        self._stopped = study.stopped
         if study.ended and not self._ended:
-            self._ended = True
             self._end(study)
+        self._ended = study.ended  # an extended study goes on
 
     def _begin(self, study: Study) -> None:
         with self._database.one_moment() as connection:
-            for stage, study_id in (("search", study.search_id), ("final", study.final_id)):
-                if study_id is not None:
-                    self._positions[stage] = news.position(connection, study_id)
+            for study_id in study.optuna_ids:
+                self._positions[study_id] = news.position(connection, study_id)
             counts = reading.count(connection, study.search_id)
             best = reading.best(connection, study.search_id)
         self._best = best[1] if best else None
-        self._begun, self._ended = True, study.ended
+        self._begun, self._ended, self._stopped = True, study.ended, study.stopped
         if study.ended:
             return
         again = counts.total > 0
@@ -75,10 +79,10 @@ class Notices:
 
     def _look_at(self, study: Study, stage: str, study_id: int) -> None:
         with self._database.transaction() as connection:
-            known = self._positions.get(stage, 0)
+            known = self._positions.get(study_id, 0)
             ended = news.ended_after(connection, study_id, known)
         for trial in ended:
-            self._positions[stage] = trial.position
+            self._positions[study_id] = trial.position
             if trial.state == "FAIL":
                 reason = printable(trial.reason or "no reason")
                 self._tell(

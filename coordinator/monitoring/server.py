@@ -31,7 +31,7 @@ _PLAIN = "text/plain; charset=utf-8"
 class _Questions:
     """What the two paths ask, on one small pool of connections that is opened when first needed."""
 
-    def __init__(self, url: URL, study: str, errors: Callable[[], int]) -> None:
+    def __init__(self, url: URL, study: str | None, errors: Callable[[], int]) -> None:
         self._url, self._study, self._errors = url, study, errors
         self._lock = threading.Lock()
         self._database: Database | None = None
@@ -50,8 +50,10 @@ class _Questions:
             return self._database
 
     def _look(self):  # type: ignore[no-untyped-def]  # prometheus-client is an extra
-        from coordinator.monitoring.exposition import look
+        from coordinator.monitoring.exposition import look, look_at_all
 
+        if self._study is None:
+            return look_at_all(self._open(), errors=self._errors())
         return look(self._open(), self._study, errors=self._errors())
 
     def _select_1(self) -> bool:
@@ -125,7 +127,7 @@ class MetricsServer:
 
     Args:
         url: The database's.
-        study: The study's name; it need not exist yet.
+        study: The study's name; it need not exist yet. None for every study.
         host: Address to listen on.
         port: Port to listen on; 0: a free one.
         errors: How many errors of the database the coordinator has met.
@@ -135,7 +137,7 @@ class MetricsServer:
     """
 
     def __init__(
-        self, url: URL, study: str, *, host: str, port: int, errors: Callable[[], int]
+        self, url: URL, study: str | None, *, host: str, port: int, errors: Callable[[], int]
     ) -> None:
         kind = _ServerOnIPv6 if ":" in host else _Server
         try:

@@ -17,6 +17,7 @@ from coordinator.final import curve_area
 from coordinator.retrain import without_replaced
 from trialfleet.store import metrics
 from trialfleet.store.metrics import Curve
+from trialfleet.store.steering.importing import IMPORTED
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials.attempts import TrialAttempt, read_attempts
@@ -56,9 +57,13 @@ class StudyData:
 
     @cached_property
     def complete(self) -> list[FrozenTrial]:
-        """The search's COMPLETE trials by their first objective, the best first."""
+        """The search's COMPLETE trials that workers trained, by first objective, the best first."""
         sign = -1.0 if self.maximize[0] else 1.0
-        found = [trial for trial in self.search if trial.state == TrialState.COMPLETE]
+        found = [
+            trial
+            for trial in self.search
+            if trial.state == TrialState.COMPLETE and IMPORTED not in trial.user_attrs
+        ]
         return sorted(
             found,
             key=lambda t: (sign * t.values[0], -curve_area(t.intermediate_values), t.number),

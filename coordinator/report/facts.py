@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from coordinator import audit
 from coordinator.audit import Audited
 from coordinator.report.data import StudyData
+from coordinator.status import steered
 from trialfleet.search import space
 from trialfleet.seeds import search_seeds
 from trialfleet.study.spec import Task
@@ -113,9 +114,9 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
         ),
         (
             "Tuning budget",
-            f"{study.budget:,} trials of {task.seeds} agents, at most "
-            f"{study.budget * task.seeds * task.train_steps:,} agent-steps; what was spent stands "
-            "under compute",
+            f"{study.asked:,} trials of {task.seeds} agents, at most "
+            f"{study.asked * task.seeds * task.train_steps:,} agent-steps; what was spent stands "
+            f"under compute{''.join(f'; {line}' for line in steered(study))}",
         ),
         (
             "Tuning seeds",

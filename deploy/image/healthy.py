@@ -22,7 +22,7 @@ PAGES = {
     "dashboard": "http://127.0.0.1:8080/api/studies",
     "tensorboard": "http://127.0.0.1:6006/data/environment",
 }
-COORDINATOR = "SELECT 1 FROM fleet.studies"
+COORDINATOR = "SELECT count(*) FROM fleet.studies"  # a fleet's may have none yet
 
 
 def main() -> None:

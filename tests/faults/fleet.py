@@ -88,17 +88,18 @@ class Fleet:
         self,
         *,
         steer: str = "",
-        study: str = STUDY,
+        study: str | None = STUDY,
         name: str | None = None,
         url: URL | None = None,
         cold: bool = False,
         **environment: str,
     ) -> Process:
-        """Start a worker whose environments begin as steered."""
+        """Start a worker, of the whole fleet if of no study; its environments are steered."""
         name = name or f"worker-{len(self.processes)}"
         if steer:
             (self.folder / f"{name}.steer").write_text(steer, encoding="utf-8")
-        return self.start("worker", study, name=name, url=url, cold=cold, **environment)
+        arguments = ["worker"] if study is None else ["worker", study]
+        return self.start(*arguments, name=name, url=url, cold=cold, **environment)
 
     def coordinator(
         self, *, url: URL | None = None, name: str | None = None, **fields: Any

@@ -82,18 +82,18 @@ def test_it_goes_on_where_it_was_and_its_model_is_the_users_file(
 def _run_until_idle(database: Database, settings: Settings) -> list[Claim]:
     """Have a worker train what there is; its claims."""
     claims: list[Claim] = []
-    run = Worker._run
+    work = Worker._work
 
     def noted(self: Worker, claim: Claim, *, asked: float) -> None:
         claims.append(claim)
-        run(self, claim, asked=asked)
+        work(self, claim, asked=asked)
 
     def idle(self: Worker) -> None:
         raise StopRequested
 
     worker = Worker(database, "own", settings=settings, stop=Stop())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Worker, "_run", noted)
+        patch.setattr(Worker, "_work", noted)
         patch.setattr(Worker, "_make_room", idle)
         with pytest.raises(StopRequested):
             worker.run()

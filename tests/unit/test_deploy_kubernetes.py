@@ -20,6 +20,7 @@ from tests.support.kustomize import Manifest, containers, pod_spec, render
 from tests.support.studies import create, take, train_by_hand
 from trialfleet import __version__
 from trialfleet.settings import Settings
+from trialfleet.store.steering import course
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import find
 from trialfleet.study.file import load
@@ -229,6 +230,16 @@ def test_there_are_as_many_workers_as_trials_that_are_yet_to_end(
     for left in (3, 2, 1):
         assert wanted() == left
         train_by_hand(database, study, take(database), scores=[1.0, 2.0])
+    # A paused study needs workers only for what is under way, a stopped one for what is pending.
+    course.extend(database, study, 9)
+    under_way = take(database)
+    assert wanted() == 6
+    course.pause(database, study)
+    assert wanted() == 1
+    course.resume(database, study)
+    course.stop(database, study, "by hand")
+    assert wanted() == 1
+    train_by_hand(database, study, under_way, scores=[1.0, 2.0])
     settings = Settings(poll_seconds=0.05)
     looks = 0
 

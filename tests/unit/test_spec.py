@@ -74,6 +74,9 @@ def test_defaults() -> None:
             "max_attempts": 3,
         },
         "final": {"top": 3, "seeds": 10, "episodes": 150},
+        "stop": {},
+        "enqueue": [],
+        "priority": 1,
     }
 
 
@@ -169,11 +172,11 @@ def test_golden_digests() -> None:
     assert FORMAT == 4
     assert (
         parse('name = "x"', source="x").digest
-        == "f1579057d10394fa535e78e27e2e91c7eb7b2a54a16ac1bc600d9b325fbd4f84"
+        == "55e6d45274ddaf299242aab14078d8a160a4a208fa7a8e2a33116b572e4b9823"
     )
     assert (
         parse(EXAMPLE, source="x").digest
-        == "0aecc641af329615bf2bab710356c42d8b183210ee717c7fa37845e8599b9b02"
+        == "0323e379631acccc37fa7412dc39e4e496ad42207974ac18d34a17d48fa6f988"
     )
 
 

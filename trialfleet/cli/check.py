@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -16,13 +17,13 @@ from trialfleet.study.spec import Spec
 from worker.trainers.envs import inspect_env
 
 
-def load_checked(path: Path) -> Spec:
-    """The study of a file, its environment and what else it imports included.
+def load_checked(path: Path, changes: Sequence[str] = ()) -> Spec:
+    """The study of a file with the changes of `--set`; all that it imports is imported.
 
     Raises:
         StudyFileError: Anything is wrong with it; one line that names file and field.
     """
-    spec = load(path)
+    spec = load(path, changes)
     try:
         if spec.task.objective is None:
             inspect_env(spec.task.env)

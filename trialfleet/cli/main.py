@@ -30,6 +30,13 @@ from trialfleet.cli.commands.serve.migrate import migrate
 from trialfleet.cli.commands.serve.run import run
 from trialfleet.cli.commands.serve.tensorboard import tensorboard
 from trialfleet.cli.commands.serve.worker import worker
+from trialfleet.cli.commands.steer.bring import bring
+from trialfleet.cli.commands.steer.delete import delete
+from trialfleet.cli.commands.steer.enqueue import enqueue
+from trialfleet.cli.commands.steer.extend import extend
+from trialfleet.cli.commands.steer.pause import pause, resume
+from trialfleet.cli.commands.steer.stop import stop
+from trialfleet.cli.commands.steer.submit import submit
 from trialfleet.cli.show import console
 from trialfleet.cli.show.logs import configure
 from trialfleet.errors import EXIT_CODES, DatabaseUnavailableError, FleetError, SystemRefusedError
@@ -78,8 +85,36 @@ def _example(*commands: str) -> str:
 app.command(epilog=_example("trialfleet check studies/cartpole.toml"))(check)
 app.command(epilog=_example("trialfleet run studies/demo.toml --workers 2"))(run)
 app.command(epilog=_example("trialfleet migrate --wait 60"))(migrate)
-app.command(epilog=_example("trialfleet coordinate studies/cartpole.toml"))(coordinate)
-app.command(epilog=_example("trialfleet worker cartpole"))(worker)
+app.command(
+    epilog=_example("trialfleet coordinate studies/cartpole.toml", "trialfleet coordinate --all")
+)(coordinate)
+app.command(epilog=_example("trialfleet worker cartpole", "trialfleet worker"))(worker)
+app.command(
+    epilog=_example(
+        "trialfleet submit studies/cartpole.toml",
+        "trialfleet submit studies/cartpole.toml --priority 3 --set search.trials=200",
+    )
+)(submit)
+app.command(epilog=_example("trialfleet extend cartpole --trials 200"))(extend)
+app.command(
+    epilog=_example(
+        "trialfleet enqueue cartpole learning_rate=1e-3 gamma=0.99",
+        "trialfleet enqueue cartpole 'net_arch=[64, 64]'",
+    )
+)(enqueue)
+app.command(
+    "import",
+    epilog=_example(
+        "trialfleet import cartpole trials.csv",
+        "trialfleet import cartpole sqlite:///optuna.db --study dqn",
+    ),
+)(bring)
+app.command(epilog=_example("trialfleet stop cartpole", "trialfleet stop cartpole --now"))(stop)
+app.command(epilog=_example("trialfleet pause cartpole"))(pause)
+app.command(epilog=_example("trialfleet resume cartpole"))(resume)
+app.command(epilog=_example("trialfleet delete cartpole", "trialfleet delete cartpole --yes"))(
+    delete
+)
 app.command(epilog=_example("trialfleet dashboard --port 8080"))(dashboard)
 app.command(
     epilog=_example(

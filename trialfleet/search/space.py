@@ -62,6 +62,11 @@ def decode(params: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
     return values
 
 
+def encoded(value: Any) -> Scalar:
+    """A searched knob's value as Optuna has it in a trial's params."""
+    return _encode(value)
+
+
 def describe(space: SearchSpace) -> list[tuple[str, str, str]]:
     """A row for each knob: its name, "fixed", "range" or "choices", and its value or values."""
     return [(name, *_described(knob)) for name, knob in space.items()]

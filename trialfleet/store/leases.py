@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -27,6 +27,7 @@ import structlog
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import DBAPIError
 
+from trialfleet import COMPATIBILITY
 from trialfleet.errors import LeaseLostError, StudyDeletedError
 from trialfleet.store.storage import Database
 from trialfleet.store.trials import life, verdicts
@@ -46,6 +47,8 @@ class Claim:
     number: int  # Optuna's trial number
     stage: Literal["search", "final"]
     attempt: int  # 1 for a trial that nobody ran before
+    study: str = ""  # whose trial it is
+    search_id: int | None = None  # of that study, where the worker had not named it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +66,13 @@ STUDY = text("""
 """)
 DELETE_CHECKPOINT = text("DELETE FROM fleet.checkpoints WHERE trial_id = :trial_id")
 
-# The functions say what they lock, and why: migrations/versions/0008_calls.py, 0009_reports.py.
+# The functions say what they lock, and why: migrations/versions/0008_calls.py to 0012_fleet.py.
 CLAIM = text("SELECT * FROM fleet.claim(:study, :claim_id, :worker, :lease)")
+CLAIM_ANY = text("""
+    SELECT c.*, s.search_id FROM fleet.claim_any(
+        :claim_id, :worker, :lease, :compatibility, CAST(:skipped AS text[])) c
+    LEFT JOIN fleet.studies s ON s.name = c.study
+""")
 FINISH = text("""
     SELECT fleet.finish(:fence, :trial_id, :sent, CAST(:state AS public.trialstate),
         CAST(:scores AS float8[]),
@@ -109,6 +117,40 @@ def claim(
         while row.expired:
             reap(database, study)
             (row,) = database.call(CLAIM, values)
+    return _claimed(row, study)
+
+
+def claim_any(
+    database: Database,
+    *,
+    worker: str,
+    claim_id: UUID,
+    lease_seconds: float,
+    skipped: Sequence[str] = (),
+) -> Claim | None:
+    """A trial of any open study, or None when there is none to be had now.
+
+    A free worker serves the study with the fewest running trials for its priority, of those that
+    have trials to give; of equals, the one that was served longest ago. Studies of another
+    compatibility number, paused ones and the `skipped` are left out.
+    """
+    values = {
+        "claim_id": claim_id,
+        "worker": worker,
+        "lease": lease_seconds,
+        "compatibility": COMPATIBILITY,
+        "skipped": [*skipped],
+    }
+    while True:
+        with refusals():
+            (row,) = database.call(CLAIM_ANY, values)
+        if not row.expired:
+            return _claimed(row, row.study, row.search_id)
+        with suppress(StudyDeletedError):
+            reap(database, row.study)
+
+
+def _claimed(row: Any, study: str, search_id: int | None = None) -> Claim | None:
     if row.fence is None:
         return None
     return Claim(
@@ -117,6 +159,8 @@ def claim(
         number=row.number,
         stage=row.stage,
         attempt=row.attempt,
+        study=study,
+        search_id=search_id,
     )
 
 
@@ -271,19 +315,32 @@ def _take_back(connection: Connection, trial: Row[Any], *, max_attempts: int) ->
     return Lost(number=trial.number, worker=trial.worker, state="WAITING")
 
 
-def abandon(connection: Connection, study_id: int, reason: str) -> None:
-    """FAIL every trial of an Optuna study that has not ended, and end its lease."""
+def abandon(
+    connection: Connection, study_id: int, reason: str, *, unbegun_only: bool = False
+) -> int:
+    """End every trial of an Optuna study that has not ended, and its lease; how many FAIL by that.
+
+    Args:
+        connection: Of the caller's transaction.
+        study_id: Optuna's.
+        reason: Why.
+        unbegun_only: Only those that no worker has ever claimed.
+    """
     life.lock_study(connection, study_id)
-    for trial in life.lock_pending(connection, study_id):
+    failed = 0
+    for trial in life.lock_pending(connection, study_id, unbegun_only=unbegun_only):
         if trial.fence is not None:
             connection.execute(END_ATTEMPT, {"fence": trial.fence, "outcome": "lost"})
-        _fail(connection, trial.trial_id, reason)
+        attempts = connection.execute(COUNT_ATTEMPTS, {"trial_id": trial.trial_id}).one()
+        state = _give_up(connection, trial.trial_id, reason, attempts=attempts.all)
+        failed += state == "FAIL"
+    return failed
 
 
 def _give_up(
     connection: Connection, trial_id: int, reason: str, *, attempts: int
 ) -> Literal["FAIL", "PRUNED"]:
-    """End a trial that has lost too many workers; a pruned one that was trained on is PRUNED."""
+    """End a trial that nobody is to go on with; a pruned one that was trained on is PRUNED."""
     verdict = verdicts.read(connection, trial_id)
     if verdict is None:
         _fail(connection, trial_id, reason, attempts=attempts)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Connection, Row, text
 
 from trialfleet import COMPATIBILITY, __version__
 from trialfleet.errors import (
+    StudyDeletedError,
     StudyMismatchError,
     StudyNotFoundError,
     UsageError,
@@ -17,18 +18,36 @@ from trialfleet.errors import (
 )
 from trialfleet.store.leases import Stage
 from trialfleet.store.storage import Database
+from trialfleet.store.trials import life
 from trialfleet.study import formats
 from trialfleet.study.differences import differences
 from trialfleet.study.spec import FINAL_SUFFIX, Spec
 
 COLUMNS = """
     name, search_id, final_id, stage, spec AS stored, digest, version, compatibility, budget,
-    max_failures, artifacts, result, reason,
+    max_failures, artifacts, result, reason, paused_at IS NOT NULL AS paused, stopped, rules,
+    imported, finals, priority,
     extract(epoch FROM coalesce(ended_at, now()) - created_at) AS seconds
 """
 FIND = text(f"SELECT {COLUMNS} FROM fleet.studies WHERE name = :name")  # noqa: S608
 ALL = text(f"SELECT {COLUMNS} FROM fleet.studies ORDER BY created_at, name")  # noqa: S608
-OURS = text("SELECT 1 FROM fleet.studies WHERE :study_id IN (search_id, final_id)")
+OPEN = text(f"""
+    SELECT {COLUMNS} FROM fleet.studies WHERE stage IN ('search', 'final')
+    ORDER BY created_at, name
+""")  # noqa: S608
+RECENT = text(f"""
+    SELECT {COLUMNS} FROM fleet.studies
+    WHERE stage IN ('search', 'final') OR ended_at > now() - interval '1 hour'
+    ORDER BY created_at, name
+""")  # noqa: S608
+SET_PRIORITY = text("UPDATE fleet.studies SET priority = :priority WHERE search_id = :search_id")
+LOCKED = text(
+    f"SELECT {COLUMNS} FROM fleet.studies WHERE search_id = :search_id FOR UPDATE"  # noqa: S608
+)
+OURS = text("""
+    SELECT 1 FROM fleet.studies WHERE :study_id IN (search_id, final_id)
+    UNION ALL SELECT 1 FROM fleet.former_finals WHERE final_id = :study_id
+""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +68,12 @@ class Study:
     result: dict[str, Any] | None  # the final stage's outcome
     reason: str | None  # why it failed
     seconds: float  # since it was created, or from then to its end
+    paused: bool = False  # nothing is claimed
+    stopped: str | None = None  # why its search ends, or has ended, before its budget was spent
+    rules: bool = True  # whether the study file's stop rules can stop it
+    imported: int = 0  # trials of the budget that were imported
+    priority: int = 1  # its weight in a fleet of studies
+    finals: int = 0  # former final stages, which extensions have taken the place of
 
     @cached_property
     def spec(self) -> Spec:
@@ -78,6 +103,16 @@ class Study:
     def final_name(self) -> str:
         """Name of the Optuna study of the final stage."""
         return self.name + FINAL_SUFFIX
+
+    @property
+    def asked(self) -> int:
+        """Trials that count and that workers have trained, or are to train."""
+        return self.budget - self.imported
+
+    @property
+    def edition(self) -> str:
+        """What tells this final stage's artifacts from those of former ones."""
+        return f"-{self.finals}" if self.finals else ""
 
     @property
     def optuna_ids(self) -> list[int]:
@@ -112,6 +147,24 @@ def find_all(database: Database) -> list[Study]:
         return [_study(row) for row in connection.execute(ALL)]
 
 
+def find_open(database: Database) -> list[Study]:
+    """The studies that have not ended, oldest first, those included that cannot be read."""
+    with database.transaction() as connection:
+        return [_study(row) for row in connection.execute(OPEN)]
+
+
+def find_recent(database: Database) -> list[Study]:
+    """The studies that have not ended, or within the last hour, oldest first."""
+    with database.transaction() as connection:
+        return [_study(row) for row in connection.execute(RECENT)]
+
+
+def set_priority(database: Database, study: Study, priority: int) -> None:
+    """Change the study's weight in a fleet, from the next claim on."""
+    with database.transaction() as connection:
+        connection.execute(SET_PRIORITY, {"search_id": study.search_id, "priority": priority})
+
+
 def find_single(database: Database) -> Study:
     """The one study that has not ended, for a command that was given no name.
 
@@ -128,6 +181,23 @@ def find_single(database: Database) -> Study:
         names = ", ".join(study.name for study in candidates) or "none"
         raise UsageError(f"name the study: there is not exactly one to choose from ({names})")
     return candidates[0]
+
+
+def lock(connection: Connection, study: Study) -> Study:
+    """The study as it stands, and as it stays until the end of the transaction.
+
+    Who steers a study, begins its final stage or ends it holds this lock; a claim holds the half of
+    it that is Optuna's row.
+
+    Raises:
+        StudyDeletedError: It is gone.
+    """
+    row = None
+    if life.lock_study(connection, study.search_id):
+        row = connection.execute(LOCKED, {"search_id": study.search_id}).one_or_none()
+    if row is None:
+        raise StudyDeletedError(f"study {study.name!r} was deleted")
+    return _study(row)
 
 
 def has_optuna_study(database: Database, study_id: int) -> bool:
@@ -163,11 +233,18 @@ def refuse_unusable(study: Study) -> None:
 def refuse_other(study: Study, spec: Spec) -> None:
     """Return if `spec`, from a study file, means what the stored study was created from.
 
+    A study that was extended is also joined by a file that asks for as many trials as it has now.
+
     Raises:
         StudyMismatchError: It does not; the message shows the differing fields.
         VersionMismatchError: This version cannot read the stored study file.
     """
-    fields = differences(study.spec, spec)
+    # Its weight in a fleet is no part of what a study is.
+    stored = study.spec.model_copy(update={"priority": spec.priority})
+    if spec.search.trials == study.asked:
+        search = spec.search.model_copy(update={"trials": stored.search.trials})
+        spec = spec.model_copy(update={"search": search})
+    fields = differences(stored, spec)
     if fields:
         raise StudyMismatchError(
             f"study {study.name!r} exists with a different study file: {'; '.join(fields)}"

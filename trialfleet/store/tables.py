@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -29,7 +30,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 SCHEMA = "fleet"
 # The migration that this code needs; a test holds it to the newest one.
-REVISION = "0010"
+REVISION = "0012"
 
 metadata = MetaData(schema=SCHEMA)
 
@@ -51,9 +52,30 @@ studies = Table(
     Column("artifacts", Text, nullable=False, server_default="database"),  # the store's URL
     Column("result", JSONB),  # the final stage's outcome
     Column("reason", Text),  # why it failed
+    Column("paused_at", DateTime(timezone=True)),  # nothing is claimed since then
+    Column("paused_seconds", Double, nullable=False, server_default="0"),  # by former pauses
+    Column("stopped", Text),  # why the search ends before its budget is spent
+    Column("rules", Boolean, nullable=False, server_default="true"),  # whether they can stop it
+    Column("imported", Integer, nullable=False, server_default="0"),  # trials of the budget
+    Column("finals", Integer, nullable=False, server_default="0"),  # former final stages
+    Column("priority", Integer, nullable=False, server_default="1"),  # its weight in a fleet
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("ended_at", DateTime(timezone=True)),
     CheckConstraint("stage IN ('search', 'final', 'done', 'failed')", name="studies_stage"),
+    Index("studies_open", "created_at", postgresql_where=text("stage IN ('search', 'final')")),
+)
+
+# Final stages that an extension has taken the place of: Optuna's studies NAME.final.1, and so on.
+former_finals = Table(
+    "former_finals",
+    metadata,
+    Column("search_id", Integer, primary_key=True, autoincrement=False),
+    Column("final_id", Integer, nullable=False, unique=True),
+    Column("edition", Integer, primary_key=True, autoincrement=False),  # from 0
+    Column("budget", Integer, nullable=False),  # of the search when it was over
+    Column("result", JSONB),
+    Column("reason", Text),
+    Column("ended_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
 # One row per run of a trial by a worker. The open one (not ended) is the trial's lease, and its
@@ -122,7 +144,7 @@ workers = Table(
     "workers",
     metadata,
     Column("worker", Text, primary_key=True),
-    Column("study", Text, nullable=False),
+    Column("study", Text, nullable=False),  # empty while a worker of the fleet is idle
     Column("host", Text, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("version", Text, nullable=False),
@@ -149,6 +171,7 @@ counters = Table(
         for state in ("waiting", "running", "complete", "pruned", "failed")
     ),
     Column("finished", BigInteger, nullable=False),  # the last position in `finished`
+    Column("claimed", BigInteger, nullable=False, server_default="0"),  # fence of the last claim
 )
 finished = Table(
     "finished",

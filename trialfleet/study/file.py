@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from trialfleet.checking.mistakes import FieldError
 from trialfleet.errors import StudyFileError
 from trialfleet.escape import printable
+from trialfleet.study.changes import Change, parse_changes
 from trialfleet.study.spec import Spec
 
 MAX_BYTES = 100_000
@@ -16,11 +18,15 @@ MAX_BYTES = 100_000
 MAX_LINE = 10_000
 
 
-def load(path: Path) -> Spec:
+def load(path: Path, changes: Sequence[str] = ()) -> Spec:
     """The study that the file describes.
 
+    Args:
+        path: Of the file.
+        changes: To it: `FIELD=VALUE`, as `--set` takes them.
+
     Raises:
-        StudyFileError: There is no such file, or something is wrong with it.
+        StudyFileError: There is no such file, or something is wrong with it or a change.
     """
     source = str(path)
     try:
@@ -40,15 +46,19 @@ def load(path: Path) -> Spec:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise _error(source, f"line {line}: is not UTF-8; save the file as UTF-8") from None
-    return parse(text, source=source)
+    return parse(text, source=source, changes=changes)
 
 
-def parse(text: str, *, source: str) -> Spec:
+def parse(text: str, *, source: str, changes: Sequence[str] = ()) -> Spec:
     """The study that the text describes; `source` names the text in errors.
 
     Raises:
-        StudyFileError: Something is wrong with it.
+        StudyFileError: Something is wrong with it, or with a change to it.
     """
+    try:
+        parsed = parse_changes(changes)
+    except FieldError as problem:
+        raise _error("--set", f"{problem.at}: " * bool(problem.at) + problem.text) from None
     for number, line in enumerate(text.split("\n"), start=1):
         if len(line) > MAX_LINE:
             raise _error(source, f"line {number}: is longer than {MAX_LINE} characters; break it")
@@ -62,9 +72,18 @@ def parse(text: str, *, source: str) -> Spec:
         # tomllib does not translate this one: int() refuses more than 4300 digits.
         raise _error(source, "holds a number of thousands of digits; shorten it") from None
     try:
+        for change in parsed:
+            change.apply(tables)
         return Spec.read(tables)
     except FieldError as problem:
-        raise _error(source, f"{problem.at}: {problem.text}") from None
+        raise _error(_origin(source, parsed, problem), f"{problem.at}: {problem.text}") from None
+
+
+def _origin(source: str, changes: Sequence[Change], problem: FieldError) -> str:
+    """Where the user finds what is wrong: in the file, or beside the change that made it so."""
+    if any(change.concerns(problem.at) for change in changes):
+        return f"{source} with --set"
+    return source
 
 
 def _syntax(message: str, text: str) -> str:

@@ -27,6 +27,8 @@ from trialfleet.search.knobs import SearchSpace
 from trialfleet.search.pruners import ANY_PRUNER, Hyperband, Pruner
 from trialfleet.search.samplers import SAMPLERS, Sampler, Tpe
 from trialfleet.study import formats, own
+from trialfleet.study.enqueued import Enqueued, check_enqueued
+from trialfleet.study.stops import Stop
 
 FINAL_SUFFIX = ".final"  # NAME.final is the study of NAME's final stage
 _MAX_STEPS = 1_000_000_000
@@ -41,7 +43,7 @@ class _Name(Pattern):
     def check(self, value: object) -> str:
         """The name itself."""
         name = super().check(value)
-        if name.lower().endswith(FINAL_SUFFIX):
+        if name.lower().rstrip("0123456789").removesuffix(".").endswith(FINAL_SUFFIX):
             raise FieldError(
                 f"{name!r}; must not end with {FINAL_SUFFIX}, which names a final stage"
             )
@@ -204,6 +206,12 @@ class Spec(Strict):
     agent: Annotated[SearchSpace, _Space()] = SearchSpace({})
     search: Search = Search()
     final: Final = Final()
+    # when the search ends before all its trials are trained
+    stop: Stop = Stop()
+    # configurations that are tried first: [[enqueue]] tables of searched knobs
+    enqueue: Annotated[tuple[dict[str, Any], ...], Enqueued()] = ()
+    # the study's share of a fleet is its priority among those that have trials to give
+    priority: Annotated[int, Whole(1, 1_000)] = 1
 
     @classmethod
     def read(cls, tables: Any) -> Spec:
@@ -269,6 +277,7 @@ class Spec(Strict):
             self.search.pruner.check(self)
         with under("search.sampler"):
             self.search.sampler.check(self)
+        check_enqueued(self)
         if self.final.top > self.search.trials:
             raise FieldError(
                 f"{self.final.top} is more than search.trials ({self.search.trials});"
@@ -291,6 +300,7 @@ def _known_keys(algorithm: str | None) -> Mapping[str, Collection[str]]:
     """The keys of a study file, each with those of its table."""
     known: dict[str, Collection[str]] = dict.fromkeys(Spec.model_fields, ())
     known |= {"task": Task.model_fields, "search": Search.model_fields, "final": Final.model_fields}
+    known["stop"] = Stop.model_fields
     known["agent"] = [knob.name for knob in dataclasses.fields(params_of(algorithm or "dqn"))]
     return known
 

@@ -11,9 +11,18 @@ from trialfleet.checking.imports import allow
 from trialfleet.settings import allow_imports
 
 StudyFile = Annotated[Path, typer.Argument(help="A study file (TOML).", metavar="STUDY.toml")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Set a field of the study file, such as search.trials=200; may be given repeatedly.",
+    ),
+]
 StudyName = Annotated[
     str | None, typer.Argument(help="The study's name; may be left out if there is only one.")
 ]
+NamedStudy = Annotated[str, typer.Argument(help="The study's name.", metavar="STUDY")]
 Expose = Annotated[
     bool,
     typer.Option(

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coordinator.audit import Audited
-from coordinator.status import Snapshot, finished, snapshot
+from coordinator.status import Snapshot, finished, snapshot, steered
 from trialfleet.cli.show.fitting import Fitting, as_lines
 from trialfleet.cli.show.picture import duration, picture
 from trialfleet.escape import printable
@@ -98,7 +98,7 @@ def summary(shot: Snapshot) -> str:
     """A study in one line."""
     search = shot.search
     parts = [
-        f"{shot.study.name}: {search.counted}/{shot.study.budget} trials",
+        f"{shot.study.name}: {search.counted - shot.study.imported}/{shot.study.asked} trials",
         f"{search.complete} complete, {search.pruned} pruned, {search.failed} failed, "
         f"{search.running} running",
     ]
@@ -110,7 +110,7 @@ def summary(shot: Snapshot) -> str:
         parts.append(f"{shot.steps_per_second:,.0f} steps/s")
     if shot.eta is not None:
         parts.append(f"about {duration(shot.eta)} left")
-    return " | ".join(parts)
+    return " | ".join([*parts, *steered(shot.study)])
 
 
 def result_report(study: Study, audited: Audited | None = None) -> RenderableType:

@@ -7,7 +7,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.status import Snapshot, segment
+from coordinator.status import Snapshot, segment, steered
 from trialfleet.cli.show.fitting import Fitting, as_lines
 from trialfleet.escape import printable
 
@@ -22,8 +22,8 @@ def picture(shot: Snapshot) -> RenderableType:
     stages = [
         (
             "search",
-            search.counted,
-            study.budget,
+            search.counted - study.imported,
+            study.asked,
             f"{search.complete} complete  {search.pruned} pruned  {search.failed} failed  "
             f"{search.running} running  {search.waiting} waiting",
         ),
@@ -54,6 +54,7 @@ def picture(shot: Snapshot) -> RenderableType:
         Text(f"{each.stage} trial {each.number} failed: {printable(each.reason or 'no reason')}")
         for each in shot.failures
     ]
+    rows += [Text(printable(line), style="bold") for line in steered(study)]
     if study.reason is not None:
         rows.append(Text(printable(study.reason), style="bold"))
     rows.append(worker_table(shot))

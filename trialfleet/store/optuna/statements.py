@@ -24,6 +24,7 @@ STUDY_NAME = text("SELECT study_name FROM public.studies WHERE study_id = :study
 # The study's row is locked as `create_new_trial` locks it. Optuna's foreign keys do not cascade, so
 # its rows go from the leaves to the root.
 LOCK_STUDY = text("SELECT 1 FROM public.studies WHERE study_id = :study_id FOR UPDATE")
+RENAME_STUDY = text("UPDATE public.studies SET study_name = :name WHERE study_id = :study_id")
 DELETE_STUDY = tuple(
     text(f"""
         DELETE FROM public.{table} USING public.trials
@@ -217,7 +218,12 @@ FINISHED = text(f"""
     WHERE f.study_id = :study_id AND f.position > :known ORDER BY f.position LIMIT :rows
 """)  # noqa: S608
 # How far a process could read, and how many of those there are COMPLETE: one row, so they agree.
-POSITION = text("SELECT finished, complete FROM fleet.counters WHERE study_id = :study_id")
+# Imported trials have no curve that a pruner could compare with.
+POSITION = text("""
+    SELECT c.finished, c.complete - coalesce(s.imported, 0) AS complete
+    FROM fleet.counters c LEFT JOIN fleet.studies s ON s.search_id = c.study_id
+    WHERE c.study_id = :study_id
+""")
 # A column of numbers for each step, as the eight bytes each that they are in memory. A long history
 # is grouped in memory instead of on disk.
 FINISHED_CURVES = text(f"""

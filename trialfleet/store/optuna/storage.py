@@ -76,6 +76,11 @@ class Storage(StudyRows):
         if opening.params:
             self.set_trial_params(trial_id, opening.params)
 
+    def forget(self, study_ids: Sequence[int]) -> None:
+        """Free the memory of what was read of these studies."""
+        for study_id in study_ids:
+            self._histories.pop(study_id, None)
+
     def delete_study(self, study_id: int) -> None:
         """See BaseStorage."""
         super().delete_study(study_id)

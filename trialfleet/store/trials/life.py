@@ -55,6 +55,8 @@ LOCK_PENDING = text("""
     FROM public.trials t
     LEFT JOIN fleet.attempts a ON a.trial_id = t.trial_id AND a.ended_at IS NULL
     WHERE t.study_id = :study_id AND t.state IN ('RUNNING', 'WAITING')
+      AND (NOT :unbegun_only OR t.state = 'WAITING'
+           AND NOT EXISTS (SELECT FROM fleet.attempts b WHERE b.trial_id = t.trial_id))
     ORDER BY t.trial_id FOR NO KEY UPDATE OF t
 """)
 
@@ -109,6 +111,9 @@ def lock_expired(connection: Connection, study_ids: Sequence[int]) -> Sequence[R
     return connection.execute(LOCK_EXPIRED, {"study_ids": list(study_ids)}).all()
 
 
-def lock_pending(connection: Connection, study_id: int) -> Sequence[Row[Any]]:
-    """Lock the trials that have not ended: (trial_id, fence or None)."""
-    return connection.execute(LOCK_PENDING, {"study_id": study_id}).all()
+def lock_pending(
+    connection: Connection, study_id: int, *, unbegun_only: bool = False
+) -> Sequence[Row[Any]]:
+    """Lock the trials that have not ended, or not even begun: (trial_id, fence or None)."""
+    values = {"study_id": study_id, "unbegun_only": unbegun_only}
+    return connection.execute(LOCK_PENDING, values).all()

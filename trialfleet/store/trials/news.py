@@ -18,7 +18,10 @@ ENDED_AFTER = text("""
     FROM fleet.finished f JOIN public.trials t USING (trial_id)
     LEFT JOIN public.trial_values v ON v.trial_id = t.trial_id AND v.objective = 0
     LEFT JOIN public.trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'reason'
-    WHERE f.study_id = :study_id AND f.position > :position ORDER BY f.position
+    WHERE f.study_id = :study_id AND f.position > :position
+      AND NOT EXISTS (SELECT FROM public.trial_user_attributes i
+                      WHERE i.trial_id = t.trial_id AND i.key = 'imported')
+    ORDER BY f.position
 """)
 
 
@@ -39,6 +42,9 @@ def position(connection: Connection, study_id: int) -> int:
 
 
 def ended_after(connection: Connection, study_id: int, position: int) -> list[Ended]:
-    """The trials that ended after the one at `position`, in the order they ended."""
+    """The trials that ended after the one at `position`, in the order they ended.
+
+    Those that were imported are left out.
+    """
     rows = connection.execute(ENDED_AFTER, {"study_id": study_id, "position": position})
     return [Ended(**{**row._mapping, "reason": decoded(row.reason)}) for row in rows]

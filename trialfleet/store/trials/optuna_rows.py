@@ -36,10 +36,26 @@ def create_study(
     return study_id
 
 
+def rename_study(connection: Connection, study_id: int, name: str) -> None:
+    """Give an Optuna study another name, in the caller's transaction.
+
+    Raises:
+        IntegrityError: One of this name exists; the transaction is over.
+    """
+    connection.execute(statements.RENAME_STUDY, {"study_id": study_id, "name": name})
+
+
 def insert_waiting_trials(
     connection: Connection, database: Database, study_id: int, templates: list[FrozenTrial]
 ) -> None:
     """Insert WAITING trials as Optuna would, in the caller's transaction: all of them, or none."""
+    insert_trials(connection, database, study_id, templates)
+
+
+def insert_trials(
+    connection: Connection, database: Database, study_id: int, templates: list[FrozenTrial]
+) -> None:
+    """Insert trials of any state as Optuna would, in the caller's transaction."""
     life.lock_study(connection, study_id)
     for template in templates:
         database.optuna_storage().insert_trial(connection, study_id, template)

@@ -19,11 +19,14 @@ COUNT = text("""
 BEST = text("""
     SELECT t.number, v.value FROM public.trials t JOIN public.trial_values v USING (trial_id)
     WHERE t.study_id = :study_id AND t.state = 'COMPLETE'
+      AND NOT EXISTS (SELECT FROM public.trial_user_attributes i
+                      WHERE i.trial_id = t.trial_id AND i.key = 'imported')
     ORDER BY v.value DESC, t.number LIMIT 1
 """)
 MEAN_SECONDS = text("""
-    SELECT avg(extract(epoch FROM datetime_complete - datetime_start)) FROM public.trials
+    SELECT avg(extract(epoch FROM datetime_complete - datetime_start)) FROM public.trials t
     WHERE study_id = :study_id AND state = ANY(CAST(:states AS public.trialstate[]))
+      AND EXISTS (SELECT FROM fleet.attempts a WHERE a.trial_id = t.trial_id)
 """)
 LOST = text("""
     SELECT count(*) FROM fleet.attempts a JOIN public.trials t USING (trial_id)
@@ -36,6 +39,8 @@ FINISHED = text("""
     LEFT JOIN public.trial_user_attributes r ON r.trial_id = t.trial_id
         AND r.key = CASE t.state WHEN 'FAIL' THEN 'reason' WHEN 'PRUNED' THEN 'pruned_by' END
     WHERE t.study_id = :study_id AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
+      AND NOT EXISTS (SELECT FROM public.trial_user_attributes i
+                      WHERE i.trial_id = t.trial_id AND i.key = 'imported')
     ORDER BY t.datetime_complete, t.number
 """)
 LAST_FAILED = text("""
@@ -95,7 +100,7 @@ def count(connection: Connection, study_id: int) -> Counts:
 
 
 def best(connection: Connection, study_id: int) -> tuple[int, float] | None:
-    """Number and value of the COMPLETE trial with the highest value, the earlier one of two."""
+    """Number and value of the best COMPLETE trial that a worker trained, the earlier of two."""
     row = connection.execute(BEST, {"study_id": study_id}).one_or_none()
     return (row.number, row.value) if row else None
 
@@ -112,7 +117,7 @@ def lost_attempts(connection: Connection, study_ids: Iterable[int]) -> int:
 
 
 def finished(connection: Connection, study_id: int) -> list[Finished]:
-    """The trials that have ended, in the order they ended."""
+    """The trials that have ended, in the order they ended; those that were imported left out."""
     return [
         Finished(**{**row._mapping, "reason": decoded(row.reason)})
         for row in connection.execute(FINISHED, {"study_id": study_id})

@@ -32,7 +32,7 @@ def status(
     from trialfleet.cli.show.picture import picture
     from trialfleet.cli.watch import watch_study
     from trialfleet.errors import UsageError
-    from trialfleet.store import studies
+    from trialfleet.store import studies, workers
 
     settings = load_settings()
     if watch and as_json:
@@ -47,6 +47,8 @@ def status(
         shots = {
             each.name: snapshot(database, each) for each in chosen if study or not each.unreadable
         }
+        with database.transaction() as connection:
+            idle = len(workers.live(connection, ""))
         audits = {each.name: audit.read(database, each) for each in chosen if each.name in shots}
     if as_json:
         looks = [
@@ -67,3 +69,5 @@ def status(
         for each in chosen:
             line = summary(shots[each.name]) if each.name in shots else each.unreadable
             console.out.print(f"{each.stage:7} {line}", soft_wrap=True)
+    if idle and not study and not as_json:
+        console.out.print(f"idle workers of the fleet: {idle}")

@@ -7,13 +7,27 @@ from typing import Annotated
 
 import typer
 
-from trialfleet.cli.commands.arguments import MetricsHost, MetricsPort, Notify, StudyFile
+from trialfleet.cli.commands.arguments import (
+    Changes,
+    MetricsHost,
+    MetricsPort,
+    Notify,
+)
+from trialfleet.cli.commands.serve.fleet import keep_every_study
 from trialfleet.cli.show import console
 from trialfleet.settings import load_settings
 
 
 def coordinate(
-    file: StudyFile,
+    file: Annotated[
+        Path | None, typer.Argument(help="A study file (TOML).", metavar="STUDY.toml")
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Instead of one study: keep every open one, and those that come."
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder to save the best agent in, at the end.")
     ] = None,
@@ -23,13 +37,15 @@ def coordinate(
             "--stay", help="Wait for SIGTERM after the end, or the failure, instead of ending."
         ),
     ] = False,
+    changes: Changes = None,
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = None,
     notify: Notify = None,
 ) -> None:
     """Create a study, or join it, and keep it going until it has ended.
 
-    Workers started anywhere with `trialfleet worker` do the training.
+    Workers started anywhere with `trialfleet worker` do the training. With --all, every study is
+    kept going that `trialfleet submit` has stored or will store, until it is stopped.
     """
     from contextlib import ExitStack
 
@@ -43,7 +59,7 @@ def coordinate(
     from trialfleet.cli.connect import database_url
     from trialfleet.cli.monitoring import with_options
     from trialfleet.cli.show.display import result_report, saved, summary
-    from trialfleet.errors import StudyFailedError
+    from trialfleet.errors import StudyFailedError, UsageError
     from trialfleet.escape import printable
     from trialfleet.postgres.retry import patiently
     from trialfleet.store import studies
@@ -52,7 +68,13 @@ def coordinate(
     from trialfleet.study.file import load
     from worker.stop import Stop, StopRequested
 
-    spec = load(file)
+    if every:
+        if file is not None or changes or stay:
+            raise UsageError("--all goes with neither a study file nor --set or --stay")
+        keep_every_study(out, metrics_port=metrics_port, metrics_host=metrics_host, notify=notify)
+    if file is None:
+        raise UsageError("give a study file, or --all")
+    spec = load(file, changes or ())
     settings = with_options(
         load_settings(), metrics_port=metrics_port, metrics_host=metrics_host, notify=notify
     )

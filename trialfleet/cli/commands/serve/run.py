@@ -9,6 +9,7 @@ import typer
 
 from trialfleet.cli.commands.arguments import (
     AllowImport,
+    Changes,
     MetricsHost,
     MetricsPort,
     Notify,
@@ -25,6 +26,7 @@ def run(
         typer.Option(min=1, max=256, help="Worker processes. Default: one per core."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the saved agent.")] = Path("models"),
+    changes: Changes = None,
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = None,
     notify: Notify = None,
@@ -40,7 +42,7 @@ def run(
     from trialfleet.cli.monitoring import with_options
     from worker.stop import Stop, StopRequested
 
-    spec = load_checked(file)
+    spec = load_checked(file, changes or ())
     settings = with_options(
         load_settings(), metrics_port=metrics_port, metrics_host=metrics_host, notify=notify
     )

@@ -13,7 +13,7 @@ from trialfleet.settings import load_settings
 def worker(
     study: Annotated[
         str | None,
-        typer.Argument(help="The study's name, or its file; may be left out if there is only one."),
+        typer.Argument(help="The study's name, or its file; left out, every study is served."),
     ] = None,
     with_parent: Annotated[
         bool, typer.Option("--with-parent", help="Stop when the parent process is gone.")
@@ -22,7 +22,9 @@ def worker(
 ) -> None:
     """Pull trials of a study and train them until the study has ended.
 
-    SIGTERM or Ctrl-C gives the current trial back at once, for another worker.
+    Without a study it is a fleet's worker: it serves every study that there is, and those that
+    come, by priority and fair share, until it is stopped. SIGTERM or Ctrl-C gives the current trial
+    back at once, for another worker.
     """
     from worker.stop import Stop, StopRequested
 
@@ -45,7 +47,7 @@ def worker(
             patience = settings.migration_patience
 
             def join() -> Worker:
-                name = wait_for_study(database, wanted, spec, patience, stop.wait)
+                name = wanted and wait_for_study(database, wanted, spec, patience, stop.wait)
                 use_one_thread()  # loads PyTorch, in seconds; whoever has no work needs none
                 return Worker(database, name, settings=settings, stop=stop)
 

@@ -1,0 +1,43 @@
+"""`trialfleet stop`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trialfleet.cli.commands.arguments import NamedStudy
+from trialfleet.cli.show import console
+from trialfleet.settings import load_settings
+
+
+def stop(
+    study: NamedStudy,
+    now: Annotated[
+        bool,
+        typer.Option("--now", help="End the trials under way, too, instead of waiting for them."),
+    ] = False,
+    reason: Annotated[
+        str, typer.Option(help="Why, for `status`, the report and notices.")
+    ] = "by `trialfleet stop`",
+) -> None:
+    """End a study's search before its budget is spent, and go on to its final stage.
+
+    Trials under way run to their end first; enqueued ones that nobody has begun do not run.
+    """
+    from trialfleet.cli.connect import open_database
+    from trialfleet.escape import storable
+    from trialfleet.store import studies
+    from trialfleet.store.steering import course
+    from trialfleet.store.trials import reading
+
+    with open_database(load_settings(), application="trialfleet-stop") as database:
+        found = course.stop(database, studies.find(database, study), storable(reason), now=now)
+        with database.transaction() as connection:
+            counts = reading.count(connection, found.search_id)
+    after = f" once {counts.pending} under way have ended" if counts.pending else ""
+    console.out.print(
+        f"{found.name}: the search ends with {counts.counted} trials{after}; "
+        "the final stage comes next",
+        soft_wrap=True,
+    )

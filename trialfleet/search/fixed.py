@@ -1,0 +1,71 @@
+"""Configurations that a person asks for: values of searched knobs, checked against the space."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from trialfleet.checking.mistakes import FieldError, shown, unknown_key
+from trialfleet.search.knobs import Choices, FloatRange, IntRange, Searched, SearchSpace
+
+
+def checked(table: object, space: SearchSpace) -> dict[str, Any]:
+    """The searched knobs that the table sets, each a value that a sampler could have suggested.
+
+    The sampler chooses the others when a worker begins the trial.
+
+    Raises:
+        FieldError: Anything is wrong with the table.
+    """
+    if not isinstance(table, dict):
+        raise FieldError(f"{shown(table)}; must be a table of searched knobs")
+    searched = space.searched()
+    if not table:
+        names = ", ".join(searched) or "none here"
+        raise FieldError(f"is empty; must set at least one searched knob ({names})")
+    values = {}
+    for name, value in table.items():
+        if name not in space:
+            raise unknown_key(name, searched)
+        if name not in searched:
+            raise FieldError("is fixed by the study file; must be a knob that is searched", at=name)
+        values[name] = _value(name, value, searched[name])
+    return values
+
+
+def _value(name: str, value: object, knob: Searched) -> Any:
+    match knob:
+        case Choices():
+            for choice in knob.choices:
+                if _same(value, choice):
+                    return choice
+            raise FieldError(f"{shown(value)}; must be one of its choices", at=name)
+        case IntRange():
+            step = knob.step or 1
+            if type(value) is int and knob.low <= value <= knob.high:
+                if (value - knob.low) % step == 0:
+                    return value
+                raise FieldError(_between(value, knob.low, step), at=name)
+            kind = "a whole number"
+        case FloatRange():
+            # A whole number is fine where any is.
+            if type(value) in (int, float) and knob.low <= float(value) <= knob.high:  # type: ignore[arg-type]
+                steps = (float(value) - knob.low) / (knob.step or 1.0)  # type: ignore[arg-type]
+                if knob.step is None or math.isclose(steps, round(steps), abs_tol=1e-8):
+                    return float(value)  # type: ignore[arg-type]
+                raise FieldError(_between(value, knob.low, knob.step), at=name)
+            kind = "a number"
+    raise FieldError(
+        f"{shown(value)}; must be {kind} from {shown(knob.low)} to {shown(knob.high)}", at=name
+    )
+
+
+def _between(value: object, low: float, step: float) -> str:
+    return f"{shown(value)}; must be a whole number of steps of {shown(step)} above {shown(low)}"
+
+
+def _same(value: object, choice: object) -> bool:
+    """Whether a value of a study file is this choice: 1 is 1.0, and neither is true."""
+    if isinstance(value, list):
+        value = tuple(value)
+    return isinstance(value, bool) == isinstance(choice, bool) and value == choice
