@@ -15,6 +15,7 @@ from trialfleet.store.leases import Claim
 from trialfleet.store.optuna.storage import Storage
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from worker.trainers.environment import Environment
 from worker.trainers.protocol import Job
 
 
@@ -72,7 +73,7 @@ def make_job(
     """Everything that a trial's result depends on."""
     task = study.spec.task
     return Job(
-        env=task.env,
+        env="" if task.objective else Environment.of_task(task.model_dump()),
         knobs=knobs,
         seeds=seeds,
         train_steps=task.train_steps,

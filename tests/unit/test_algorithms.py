@@ -128,8 +128,8 @@ def test_loading_and_checking_a_study_file_imports_no_torch(tmp_path: Path) -> N
     code = (
         "import sys; from pathlib import Path;"
         "from trialfleet.cli.check import load_checked, study_report;"
-        "study_report(load_checked(Path(sys.argv[1])));"
-        "print([m for m in ('torch', 'sqlalchemy') if m in sys.modules])"
+        "study_report(*load_checked(Path(sys.argv[1])));"
+        "print([m for m in ('torch', 'sqlalchemy', 'gymnasium') if m in sys.modules])"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "x.toml")]
     run = subprocess.run(command, capture_output=True, text=True, check=True)

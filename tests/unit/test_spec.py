@@ -30,6 +30,8 @@ def test_defaults() -> None:
         "task": {
             "algorithm": "dqn",
             "env": "CartPole-v1",
+            "env_args": {},
+            "wrappers": [],
             "seeds": 4,
             "train_steps": 30_000,
             "eval_every": 5_000,
@@ -56,6 +58,7 @@ def test_defaults() -> None:
             "net_arch": [64, 64],
             "loss": "huber",
             "double_q": True,
+            "normalize": "none",
             "precision": "fp32",
         },
         "search": {
@@ -121,6 +124,9 @@ def test_example() -> None:
     ("table", "line"),
     [
         ("task", "env = 'ns/Env-v3'"),
+        ("task", "env_args = { is_slippery = false, desc = ['SF', 'FG'], m = { x = 1.5 } }"),
+        ("task", "max_episode_steps = 50"),
+        ("task", "wrappers = ['m:C', { name = 'package.m:C', factor = 2 }]"),
         ("task", "seeds = 256"),
         ("task", "train_steps = 1_000_000_000\neval_every = 100_000"),
         ("task", "eval_every = 30_000"),
@@ -172,11 +178,11 @@ def test_golden_digests() -> None:
     assert FORMAT == 4
     assert (
         parse('name = "x"', source="x").digest
-        == "55e6d45274ddaf299242aab14078d8a160a4a208fa7a8e2a33116b572e4b9823"
+        == "45ef77d8bcaee374515f12aab0e2867c7efda0bdb4da5ae39e823e44621a720c"
     )
     assert (
         parse(EXAMPLE, source="x").digest
-        == "0323e379631acccc37fa7412dc39e4e496ad42207974ac18d34a17d48fa6f988"
+        == "e3554e9522d9a39054c31fe7813bb97c283382eb6510be5fbd78fe331eaf9108"
     )
 
 

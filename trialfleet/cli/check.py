@@ -10,40 +10,39 @@ from rich.table import Table
 from rich.text import Text
 
 from trialfleet.checking.mistakes import FieldError
+from trialfleet.cli.trying import Tried, try_task
 from trialfleet.errors import StudyFileError
 from trialfleet.search import space
 from trialfleet.study.file import load
 from trialfleet.study.spec import Spec
-from worker.trainers.envs import inspect_env
 
 
-def load_checked(path: Path, changes: Sequence[str] = ()) -> Spec:
-    """The study of a file with the changes of `--set`; all that it imports is imported.
+def load_checked(path: Path, changes: Sequence[str] = ()) -> tuple[Spec, Tried]:
+    """The study of a file with the changes of `--set`, and what was found of what it trains.
 
     Raises:
         StudyFileError: Anything is wrong with it; one line that names file and field.
     """
     spec = load(path, changes)
     try:
-        if spec.task.objective is None:
-            inspect_env(spec.task.env)
+        tried = try_task(spec.task)
         spec.search.probe(spec)
+        return spec, tried
     except FieldError as problem:
         raise StudyFileError(f"{path}: {problem.at}: {problem.text}") from None
     except StudyFileError as exc:
         raise StudyFileError(f"{path}: {exc}") from None
-    return spec
 
 
-def study_report(spec: Spec) -> RenderableType:
-    """The study as people read it."""
+def study_report(spec: Spec, tried: Tried | None) -> RenderableType:
+    """The study as people read it; None: nothing of it was tried."""
     task, search, final = spec.task, spec.search, spec.final
     facts = Table.grid(padding=(0, 2))
     sampler = search.sampler.model_dump(exclude_none=True)
     pruner = search.pruner.model_dump(exclude_none=True)
     for name, value in {
         "study": f"{spec.name} (seed {spec.seed}, digest {spec.digest[:12]})",
-        **_task(spec),
+        **_task(spec, tried),
         "search": f"{search.trials} trials, sampler {_options(sampler)}, pruner {_options(pruner)}",
         "final": f"the best {final.top} × {final.seeds} fresh seeds"
         + (f" × {final.episodes} episodes" if task.objective is None else ""),
@@ -62,20 +61,27 @@ def study_report(spec: Spec) -> RenderableType:
         f"{searching:,} agent-steps at most (pruning saves some), and {retraining:,} in the "
         "final stage"
     )
-    return Group(facts, table, Text(cost))
+    warnings = (
+        [Text(f"warning: {each}", style="yellow") for each in tried.warnings] if tried else []
+    )
+    return Group(facts, table, Text(cost), *warnings)
 
 
-def _task(spec: Spec) -> dict[str, str]:
+def _task(spec: Spec, tried: Tried | None) -> dict[str, str]:
     """What is trained in a trial, and how long."""
     task = spec.task
     length = f"{task.seeds} {{}} × {task.train_steps:,} steps, {{}} every {task.eval_every:,} steps"
     if task.objective is not None:
         return {"training": task.objective, "trial": length.format("seeds", "reported")}
-    shape = inspect_env(task.env)
+    shape = "not tried"
+    if tried is not None:
+        shape = (
+            f"{tried.observation_size} observations, {tried.actions} actions, "
+            f"episodes of at most {tried.max_episode_steps} steps"
+        )
     return {
         "algorithm": task.algorithm,
-        "task": f"{task.env}: {shape.observation_size} observations, {shape.actions} actions, "
-        f"episodes of at most {shape.max_episode_steps} steps",
+        "task": f"{task.env}: {shape}",
         "trial": f"{length.format('agents', 'evaluated')} on {task.eval_episodes} episodes, scored "
         f"on {task.score_episodes}",
     }

@@ -17,6 +17,7 @@ from trialfleet.store import metrics, studies
 from trialfleet.store.storage import Database
 from worker.configuration import make_job
 from worker.provenance import find_device, hardware, versions
+from worker.trainers.environment import Environment
 from worker.trainers.protocol import WALL_CLOCK, Evaluation, Score
 from worker.trainers.registry import algorithm, saved_agents
 from worker.trainers.threads import use_one_blas_thread, use_one_thread
@@ -30,7 +31,7 @@ def evaluate_model(path: Path, *, episodes: int, seed: int) -> str:
     """
     arrays, manifest = load_model(path)
     task = manifest["task"]
-    env = task["env"]
+    env = Environment.of_task(task)
     use_one_blas_thread()
     try:
         playing = saved_agents(task.get("algorithm", "dqn")).play_saved

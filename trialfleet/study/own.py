@@ -13,7 +13,15 @@ from trialfleet.checking.mistakes import FieldError, shown
 ALGORITHM = "function"
 NO_ENVIRONMENT = object()  # stands for one where there is none to be checked
 # What is said of agents in an environment, and so of no function.
-_OF_ENVIRONMENTS = ("env", "eval_episodes", "keep", "score_episodes")
+_OF_ENVIRONMENTS = (
+    "env",
+    "env_args",
+    "eval_episodes",
+    "keep",
+    "max_episode_steps",
+    "score_episodes",
+    "wrappers",
+)
 Tables = dict[str, Any]
 
 

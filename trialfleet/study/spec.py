@@ -28,6 +28,7 @@ from trialfleet.search.pruners import ANY_PRUNER, Hyperband, Pruner
 from trialfleet.search.samplers import SAMPLERS, Sampler, Tpe
 from trialfleet.study import formats, own
 from trialfleet.study.enqueued import Enqueued, check_enqueued
+from trialfleet.study.environments import Arguments, Table, Wrappers
 from trialfleet.study.stops import Stop
 
 FINAL_SUFFIX = ".final"  # NAME.final is the study of NAME's final stage
@@ -104,8 +105,14 @@ class Task(Strict):
     algorithm: Annotated[str, _Algorithm()] = "dqn"
     # your own training instead, "package.module:function"; [parameters] has its parameters
     objective: Annotated[str | None, FUNCTION] = None
-    # any Gymnasium id with a flat Box observation and Discrete actions
+    # any Gymnasium id with Discrete actions, "module:Id" if a module registers it
     env: Annotated[str, _ENV] = "CartPole-v1"
+    # keyword arguments of the environment
+    env_args: Annotated[Table, Arguments()] = Table()
+    # steps after which an episode is cut off; None: as the environment has it
+    max_episode_steps: Annotated[int | None, Whole(1, _MAX_STEPS)] = None
+    # around the environment, the innermost first: "module:Class", or a table with arguments
+    wrappers: Annotated[tuple[Table, ...], Wrappers()] = ()
     # agents trained together in a trial
     seeds: Annotated[int, Whole(1, 256)] = 4
     # environment steps of each agent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from PIL.Image import Image
 from trialfleet.errors import FleetError, UsageError
 from trialfleet.escape import printable
 from worker.play import overlay
+from worker.trainers.environment import Environment, EnvLike, as_environment, make_one
 from worker.trainers.protocol import SavedAgent
 
 # More frames than this take memory, and nobody's patience. A film that has them loses every second
@@ -43,12 +43,14 @@ class Film:
     lengths: list[int]  # of each episode, in environment steps
 
 
-def shoot(agent: SavedAgent, env_id: str, seeds: Sequence[int], *, fps: int, width: int) -> Film:
+def shoot(
+    agent: SavedAgent, environment: EnvLike, seeds: Sequence[int], *, fps: int, width: int
+) -> Film:
     """Play greedy episodes, one for each seed, and keep what is to be seen of them.
 
     Args:
         agent: Who plays.
-        env_id: Of a Gymnasium environment.
+        environment: Which one.
         seeds: Of the episodes' starts.
         fps: The most frames in a second.
         width: The most pixels from left to right.
@@ -57,7 +59,9 @@ def shoot(agent: SavedAgent, env_id: str, seeds: Sequence[int], *, fps: int, wid
         UsageError: The environment cannot be shown.
         StudyFileError: There is no such environment here.
     """
-    env = _open(env_id)
+    environment = as_environment(environment)
+    env_id = environment.id
+    env = _open(environment)
     try:
         with _told(env_id):
             return _shoot(env, env_id, agent, seeds, fps=fps, width=width)
@@ -110,10 +114,9 @@ def _thinned(frames: list[Frame]) -> list[Frame]:
     return [frame for place, frame in enumerate(frames) if place % 2 == 0 or frame.last]
 
 
-def _open(env_id: str) -> gymnasium.Env[Any, Any]:
-    with _told(env_id), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True)
+def _open(environment: Environment) -> gymnasium.Env[Any, Any]:
+    with _told(environment.id):
+        return make_one(environment, render_mode="rgb_array")
 
 
 def _picture(env: gymnasium.Env[Any, Any], env_id: str) -> NDArray[np.uint8]:

@@ -7,21 +7,24 @@ agent's environment draws, so an agent's curve is a function of its own seed.
 from __future__ import annotations
 
 import difflib
-import importlib
 import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
+from trialfleet.checking.imports import import_named
+from trialfleet.checking.mistakes import FieldError
 from trialfleet.errors import StudyFileError
+from worker.trainers.environment import EnvLike, as_environment, make_one
 
 _CARTPOLE = f"{CartPoleVectorEnv.__module__}:{CartPoleVectorEnv.__qualname__}"
 
@@ -36,26 +39,31 @@ class EnvShape:
     reward_threshold: float | None  # the return that counts as solved, where Gymnasium states one
 
 
-def inspect_env(env_id: str) -> EnvShape:
+def inspect_env(env: EnvLike) -> EnvShape:
     """Return the shape of the environment, made once and closed.
 
     Raises:
         StudyFileError: no such environment, or it cannot be made here, or DQN cannot act in it.
     """
-    spec = _find_spec(env_id)
-    if spec.max_episode_steps is None:
-        raise StudyFileError(f"{_named(env_id)} has no time limit; an episode of it may never end")
+    environment = as_environment(env)
+    env_id, spec = environment.id, _find_spec(environment.id)
+    limit = environment.max_episode_steps or spec.max_episode_steps
+    if limit is None:
+        raise StudyFileError(
+            f"{_named(env_id)} has no time limit, so that an episode of it may never end; give it"
+            " one with task.max_episode_steps"
+        )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            env = gymnasium.make(env_id, disable_env_checker=True)
-            env.close()
+        made = make_one(environment)
+        made.close()
+    except StudyFileError:
+        raise
     except (Exception, SystemExit) as exc:  # third-party constructors raise what they like
         raise StudyFileError(f"{_named(env_id)} cannot be made: {_one_line(exc)}") from exc
     return EnvShape(
-        observation_size=_observation_size(env_id, env.observation_space),
-        actions=_action_count(env_id, env.action_space),
-        max_episode_steps=spec.max_episode_steps,
+        observation_size=_observation_size(env_id, made.observation_space),
+        actions=_action_count(env_id, made.action_space),
+        max_episode_steps=limit,
         reward_threshold=spec.reward_threshold,
     )
 
@@ -78,25 +86,29 @@ class Copies:
     copy changes nothing in another one.
 
     Args:
-        env_id: Of a Gymnasium environment.
+        env: Which one.
         count: N, how many.
     """
 
-    def __init__(self, env_id: str, count: int) -> None:
+    def __init__(self, env: EnvLike, count: int) -> None:
+        environment = as_environment(env)
+        spec, limit = _find_spec(environment.id), environment.max_episode_steps
+        more: dict[str, Any] = {} if limit is None else {"max_episode_steps": limit}
+        plain = not environment.args and not environment.wrappers
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._env: VectorEnv[Any, Any, Any]
-            if _find_spec(env_id).vector_entry_point == _CARTPOLE:
+            if plain and spec.vector_entry_point == _CARTPOLE:
                 self._env = gymnasium.make_vec(
-                    env_id, count, vectorization_mode="vector_entry_point"
+                    environment.id,
+                    count,
+                    vectorization_mode="vector_entry_point",
+                    **more,
                 )
             else:
-                self._env = gymnasium.make_vec(
-                    env_id,
-                    count,
-                    vectorization_mode="sync",
-                    vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-                    disable_env_checker=True,
+                self._env = SyncVectorEnv(
+                    [partial(make_one, environment)] * count,
+                    autoreset_mode=AutoresetMode.SAME_STEP,
                 )
         core = self._env.unwrapped
         # Gymnasium's own NumPy CartPole would draw all starts from one generator, in the order in
@@ -145,14 +157,12 @@ class Copies:
 
 
 def _find_spec(env_id: str) -> EnvSpec:
-    module, colon, name = env_id.rpartition(":")
+    _, colon, name = env_id.rpartition(":")
     if colon:
         try:
-            importlib.import_module(module)
-        except (Exception, SystemExit) as exc:  # importing runs code that nobody here has read
-            raise StudyFileError(
-                f"{_named(env_id)} names a module that cannot be imported: {_one_line(exc)}"
-            ) from exc
+            import_named(env_id)
+        except FieldError as problem:
+            raise StudyFileError(f"task.env: {problem.text}") from problem
     spec = gymnasium.registry.get(name)
     if spec is None:
         near = difflib.get_close_matches(name, gymnasium.registry, n=1)
@@ -162,14 +172,9 @@ def _find_spec(env_id: str) -> EnvSpec:
 
 
 def _observation_size(env_id: str, space: gymnasium.Space[Any]) -> int:
-    wanted = "DQN here needs a flat Box of floats"
-    if not isinstance(space, gymnasium.spaces.Box):
-        found = type(space).__name__
-        raise StudyFileError(f"{_named(env_id)} has {found} observations; {wanted}")
-    empty = 0 in space.shape  # a network needs an input
-    if len(space.shape) != 1 or empty or not np.issubdtype(space.dtype, np.floating):
-        found = f"Box observations of shape {space.shape} and type {space.dtype}"
-        raise StudyFileError(f"{_named(env_id)} has {found}; {wanted}")
+    assert isinstance(space, gymnasium.spaces.Box), "they have been made flat"
+    if space.shape == (0,):  # a network needs an input
+        raise StudyFileError(f"{_named(env_id)} has observations of no number at all")
     return int(space.shape[0])
 
 
@@ -178,10 +183,6 @@ def _action_count(env_id: str, space: gymnasium.Space[Any]) -> int:
         found = type(space).__name__
         raise StudyFileError(
             f"{_named(env_id)} has a {found} action space; DQN needs Discrete actions"
-        )
-    if space.start != 0:
-        raise StudyFileError(
-            f"{_named(env_id)} numbers its actions from {space.start}; DQN needs them from 0"
         )
     return int(space.n)
 

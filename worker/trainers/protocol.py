@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.trainers.environment import EnvLike
+
 
 class NonFiniteError(Exception):
     """Training has diverged, or its environment gave a number that is infinite or not a number."""
@@ -22,7 +24,7 @@ class NonFiniteError(Exception):
 class Job:
     """What to train. The same job gives the same bits on one build, in one go or resumed."""
 
-    env: str  # id of a Gymnasium environment
+    env: EnvLike  # what the agents act in
     knobs: Mapping[str, Any]  # the algorithm's parameters by name
     seeds: Sequence[int]  # one of each agent; what an agent does depends on its own alone
     train_steps: int  # environment steps of each agent
@@ -138,7 +140,7 @@ class SavedAgents(Protocol):
     """The module `saved` of an algorithm's package; importing it loads no PyTorch."""
 
     @staticmethod
-    def load_agent(arrays: Mapping[str, NDArray[Any]], env: str) -> SavedAgent:
+    def load_agent(arrays: Mapping[str, NDArray[Any]], env: EnvLike) -> SavedAgent:
         """The agent.
 
         Raises:
@@ -147,7 +149,7 @@ class SavedAgents(Protocol):
 
     @staticmethod
     def play_saved(
-        arrays: Mapping[str, NDArray[Any]], env: str, *, seed: int, episodes: int
+        arrays: Mapping[str, NDArray[Any]], env: EnvLike, *, seed: int, episodes: int
     ) -> NDArray[np.float64]:
         """Returns of greedy episodes [E] with one agent out of `Trainer.result`.
 
@@ -165,12 +167,14 @@ class SavedAgents(Protocol):
         """
 
     @staticmethod
-    def export_sb3(arrays: Mapping[str, NDArray[Any]], env: str, knobs: Mapping[str, Any]) -> bytes:
+    def export_sb3(
+        arrays: Mapping[str, NDArray[Any]], env: EnvLike, knobs: Mapping[str, Any]
+    ) -> bytes:
         """What the class of the same name in Stable-Baselines3 loads.
 
         Args:
             arrays: Of the agent.
-            env: Id of its environment.
+            env: Its environment.
             knobs: What it was trained with.
 
         Raises:

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorEnv
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, Sequence
 from gymnasium.vector import SyncVectorEnv
 
 from trialfleet.errors import StudyFileError
@@ -53,6 +53,7 @@ PECULIAR: dict[str, dict[str, Any]] = {
     "Blind-v0": {"observations": Box(-1.0, 1.0, (0,), np.float32)},
     "Bytes-v0": {"observations": Box(0, 255, (8,), np.uint8)},
     "FromOne-v0": {"actions": Discrete(3, start=1)},
+    "Words-v0": {"observations": Sequence(Discrete(3))},
     "NotInstalled-v0": {"error": "No module named\n'physics'"},
 }
 
@@ -77,6 +78,10 @@ def peculiar_envs() -> Iterator[None]:
         ("Acrobot-v1", 6, 3, 500, -100.0),
         ("gymnasium.envs:Acrobot-v1", 6, 3, 500, -100.0),
         ("Float64-v0", 2, 2, 9, None),
+        ("FrozenLake-v1", 16, 4, 100, 0.7),
+        ("Picture-v0", 192, 2, 9, None),
+        ("Bytes-v0", 8, 2, 9, None),
+        ("FromOne-v0", 2, 3, 9, None),
     ],
 )
 def test_shape(env_id: str, size: int, actions: int, limit: int, threshold: float | None) -> None:
@@ -93,15 +98,14 @@ def test_shape(env_id: str, size: int, actions: int, limit: int, threshold: floa
         ("CartPole-v7", 'nearest registered id is "CartPole-v'),
         ("CartPole", 'nearest registered id is "CartPole-v'),
         ("Pendulum-v1", "has a Box action space; DQN needs Discrete actions"),
-        ("FrozenLake-v1", "has Discrete observations; DQN here needs a flat Box of floats"),
         ("Blackjack-v1", "has no time limit"),
-        ("Picture-v0", "has Box observations of shape (8, 8, 3) and type uint8"),
-        ("Bytes-v0", "has Box observations of shape (8,) and type uint8"),
-        ("Blind-v0", "has Box observations of shape (0,) and type float32; DQN here needs"),
-        ("FromOne-v0", "numbers its actions from 1; DQN needs them from 0"),
+        ("Blind-v0", "has observations of no number at all"),
+        ("Endless-v0", "give it one with task.max_episode_steps"),
+        ("Words-v0", "has Sequence observations, which are no vector of one length; put a wrapp"),
+        ("worker:CartPole-v1", "'worker' is a package of Trialfleet's own"),
         ("Endless-v0", "has no time limit"),
         ("NotInstalled-v0", "cannot be made: No module named 'physics'"),
-        ("no_such_module:CartPole-v1", "cannot be imported: No module named 'no_such_module'"),
+        ("no_such_module:CartPole-v1", "cannot be imported here: No module named 'no_such_module'"),
         ("..up:CartPole-v1", "cannot be imported"),
         (":CartPole-v1", "cannot be imported"),
         ("a:b:c", "cannot be imported"),

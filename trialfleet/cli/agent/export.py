@@ -14,6 +14,7 @@ from trialfleet.cli.extras import needs
 from trialfleet.errors import UsageError
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from worker.trainers.environment import Environment
 from worker.trainers.registry import saved_agents
 
 
@@ -59,7 +60,7 @@ def onnx_bytes(arrays: Mapping[str, Any], manifest: Mapping[str, Any]) -> bytes:
 
 def sb3_bytes(arrays: Mapping[str, Any], manifest: Mapping[str, Any]) -> bytes:
     """A saved agent as Stable-Baselines3 loads it."""
-    env, params = manifest["task"]["env"], manifest["params"]
+    env, params = Environment.of_task(manifest["task"]), manifest["params"]
     with needs("sb3"):
         return _exported(manifest, lambda agents: agents.export_sb3(arrays, env, params))
 

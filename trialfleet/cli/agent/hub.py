@@ -17,6 +17,7 @@ from trialfleet.cli.agent.save import save_bytes
 from trialfleet.cli.agent.video import film_model
 from trialfleet.errors import FleetError, UsageError
 from trialfleet.store.studies import Study
+from worker.trainers.environment import Environment
 from worker.trainers.registry import saved_agents
 from worker.trainers.threads import use_one_blas_thread
 
@@ -70,7 +71,9 @@ def _play(arrays: dict[str, Any], manifest: dict[str, Any]) -> Played:
     task = manifest["task"]
     try:
         agents = saved_agents(task.get("algorithm", "dqn"))
-        returns = agents.play_saved(arrays, task["env"], seed=_SEED, episodes=_EPISODES)  # [E]
+        returns = agents.play_saved(
+            arrays, Environment.of_task(task), seed=_SEED, episodes=_EPISODES
+        )  # [E]
     except ValueError as exc:
         raise UsageError(f"the agent cannot be exported: {exc}") from exc
     return Played(

@@ -11,12 +11,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from trialfleet.errors import UsageError
+from worker.trainers.environment import Environment
 from worker.trainers.protocol import SavedAgent
 from worker.trainers.registry import saved_agents
 
 
-def open_agent(path: Path) -> tuple[SavedAgent, str]:
-    """A saved agent, and the id of its environment.
+def open_agent(path: Path) -> tuple[SavedAgent, Environment]:
+    """A saved agent, and its environment.
 
     Raises:
         UsageError: The file is no saved agent, or one for another environment.
@@ -24,7 +25,7 @@ def open_agent(path: Path) -> tuple[SavedAgent, str]:
     """
     arrays, manifest = load_model(path)
     task = manifest["task"]
-    env: str = task["env"]
+    env = Environment.of_task(task)
     try:
         return saved_agents(task.get("algorithm", "dqn")).load_agent(arrays, env), env
     except ValueError as exc:

@@ -43,7 +43,8 @@ class Agent:
         self._device = torch.device(device)
         stack = len(generators)
         sizes = (observation_size, *params.net_arch, actions)
-        self.online = StackedNetwork(sizes, stack, device)
+        scaled = params.normalize != "none"
+        self.online = StackedNetwork(sizes, stack, device, scaled=scaled)
         self.target = StackedNetwork(sizes, stack, device)
         self.online.initialize(generators)
         self.target.flat.copy_(self.online.flat)
@@ -75,6 +76,9 @@ class Agent:
         The target network stands still meanwhile, so all batches pass through it at once.
         """
         params = self._params
+        if self.online.scaling is not None:
+            states = self.online.scaling(batches.states.transpose(0, 1), inputs=3).transpose(0, 1)
+            batches = batches._replace(states=states)
         # Products of views into the batches are slow, so the states are copied.
         states = batches.states.transpose(2, 3)  # [K, S, O, 2, B]
         states = states.flatten(3) if params.double_q else states[:, :, :, 0].contiguous()
@@ -166,7 +170,9 @@ class Agent:
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of all that learning has changed, except `loss_sum`."""
+        scaling = {} if self.online.scaling is None else self.online.scaling.state()
         return {
+            **{f"scaling.{name}": x for name, x in scaling.items()},
             "online": self.online.flat.clone(),
             "target": self.target.flat.clone(),
             "updates": torch.tensor(self.updates),
@@ -178,5 +184,9 @@ class Agent:
         self.online.flat.copy_(state["online"])
         self.target.flat.copy_(state["target"])
         self.updates = int(state["updates"])
+        if self.online.scaling is not None:
+            self.online.scaling.load_state(
+                {name: state[f"scaling.{name}"] for name in ("mean", "factor")}
+            )
         for name, moment in self._moments.items():
             moment.copy_(state[f"adam.{name}"])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from worker.trainers import envs
 from worker.trainers.dqn.randomness import env_seeds
+from worker.trainers.environment import EnvLike
 
 
 class Stack(Protocol):
@@ -32,16 +33,16 @@ class Episodes(NamedTuple):
 
 def evaluate(
     network: Stack,
-    env_id: str,
+    env: EnvLike,
     streams: Sequence[np.random.SeedSequence],
     episodes: int,
 ) -> Episodes:
     """Play `episodes` greedy episodes with each network of the stack.
 
     Agent i's starts come from `streams[i]` alone; a saved agent is a stack of one:
-    `evaluate(SavedAgent(arrays), env_id, [np.random.SeedSequence(seed)], 100)`.
+    `evaluate(SavedAgent(arrays), env, [np.random.SeedSequence(seed)], 100)`.
     """
-    playing = play(network, env_id, streams, episodes)
+    playing = play(network, env, streams, episodes)
     while True:
         try:
             next(playing)
@@ -52,16 +53,16 @@ def evaluate(
 
 def play(
     network: Stack,
-    env_id: str,
+    env: EnvLike,
     streams: Sequence[np.random.SeedSequence],
     episodes: int,
 ) -> Generator[None, None, Episodes]:
     """Do what `evaluate` does, pausing after each step of all environments."""
     shape = (network.stack, episodes)
-    env = envs.Copies(env_id, network.stack * episodes)
+    copies = envs.Copies(env, network.stack * episodes)
     try:
         seeds = [seed for source in streams for seed in env_seeds(source, episodes)]
-        observations = env.reset(seeds)  # [S·E, O]
+        observations = copies.reset(seeds)  # [S·E, O]
         returns = np.zeros(len(seeds))
         lengths = np.zeros(len(seeds), np.int64)
         # Only the first episode of each environment counts: those after it are more of them where
@@ -69,14 +70,14 @@ def play(
         playing = np.ones(len(seeds), np.bool_)
         while playing.any():
             actions = network.greedy(observations.reshape(*shape, -1))
-            led_to = env.step(actions.ravel())
+            led_to = copies.step(actions.ravel())
             observations = led_to.now
             returns += np.where(playing, led_to.rewards, 0.0)
             lengths += playing
             playing &= ~led_to.ended
             yield
     finally:
-        env.close()
+        copies.close()
     return Episodes(returns.reshape(shape), lengths.reshape(shape))
 
 

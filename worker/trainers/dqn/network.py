@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worker.trainers.dqn.saved import stacked_layers
+from worker.trainers.dqn.saved import scaling_of, stacked_layers
+from worker.trainers.dqn.scaling import Scaling
 
 
 class Layer(NamedTuple):
@@ -31,10 +32,19 @@ class StackedNetwork:
     """S multilayer perceptrons with ReLU between the layers."""
 
     def __init__(
-        self, sizes: Sequence[int], stack: int, device: str | torch.device = "cpu"
+        self,
+        sizes: Sequence[int],
+        stack: int,
+        device: str | torch.device = "cpu",
+        *,
+        scaled: bool = False,
     ) -> None:
-        """Lay out `stack` networks of widths `sizes` (observation, hidden …, actions), all zero."""
+        """Lay out `stack` networks of widths `sizes` (observation, hidden …, actions), all zero.
+
+        Those that are `scaled` see observations through their `scaling`.
+        """
         self.sizes = tuple(sizes)
+        self.scaling = Scaling(stack, sizes[0], device) if scaled else None
         self.stack = stack
         self._widths = [n for i, o in pairwise(sizes) for n in (o * i, o)]
         self.flat = torch.zeros(stack, sum(self._widths), device=device)  # [S, P]
@@ -55,7 +65,7 @@ class StackedNetwork:
 
         `worker.trainers.dqn.backprop` has the pass to learn from.
         """
-        hidden = observations
+        hidden = observations if self.scaling is None else self.scaling(observations)
         for weight, bias in self.layers[:-1]:
             hidden = torch.baddbmm(bias.mT, hidden, weight.mT).relu_()  # [S, B, H]
         weight, bias = self.layers[-1]
@@ -74,6 +84,9 @@ class StackedNetwork:
             actions = self(inputs).argmax(2).cpu().numpy()
             return actions
         *inner, (weight, bias) = self._on_host
+        if self.scaling is not None and self.scaling.on_host is not None:
+            mean, factor = self.scaling.on_host  # [S, O]
+            hidden = (hidden - mean[:, None]) * factor[:, None]
         with np.errstate(over="ignore", invalid="ignore"):  # a training that diverges finds out
             for w, b in inner:
                 hidden = hidden @ w  # [S, B, H]
@@ -99,7 +112,7 @@ class StackedNetwork:
         for n, (weight, bias) in enumerate(self.layers):
             arrays[f"q.{n}.weight"] = weight.cpu().numpy().copy()
             arrays[f"q.{n}.bias"] = bias.squeeze(2).cpu().numpy().copy()
-        return arrays
+        return arrays if self.scaling is None else {**arrays, **self.scaling.named_arrays()}
 
 
 class KeptNetworks:
@@ -110,7 +123,9 @@ class KeptNetworks:
     """
 
     def __init__(self, online: StackedNetwork) -> None:
-        self.networks = StackedNetwork(online.sizes, online.stack, online.flat.device)
+        self.networks = StackedNetwork(
+            online.sizes, online.stack, online.flat.device, scaled=online.scaling is not None
+        )
         self._means = torch.full((online.stack,), -torch.inf, dtype=torch.float64)  # [S]
 
     def offer(
@@ -124,16 +139,25 @@ class KeptNetworks:
         better = torch.ones_like(offered, dtype=torch.bool) if always else offered >= self._means
         rows = better.to(online.flat.device).unsqueeze(1)  # [S, 1]
         self.networks.flat.copy_(torch.where(rows, online.flat, self.networks.flat))
+        if self.networks.scaling is not None and online.scaling is not None:
+            self.networks.scaling.copy_(online.scaling, rows)
         self._means.copy_(torch.where(better, offered, self._means))
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of the networks kept and of what they did."""
-        return {"networks": self.networks.flat.clone(), "means": self._means.clone()}
+        state = {"networks": self.networks.flat.clone(), "means": self._means.clone()}
+        if self.networks.scaling is not None:
+            state |= {f"scaling.{name}": x for name, x in self.networks.scaling.state().items()}
+        return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Keep what `state` held."""
         self.networks.flat.copy_(state["networks"])
         self._means.copy_(state["means"])
+        if self.networks.scaling is not None:
+            self.networks.scaling.load_state(
+                {name: state[f"scaling.{name}"] for name in ("mean", "factor")}
+            )
 
 
 def load_network(
@@ -146,10 +170,14 @@ def load_network(
     Raises:
         ValueError: the arrays are not those of one network.
     """
-    layers = stacked_layers(arrays)
+    layers, scaling = stacked_layers(arrays), scaling_of(arrays)
     weights = [weight for weight, _ in layers]
     stack, sizes = len(weights[0]), [weights[0].shape[2], *(weight.shape[1] for weight in weights)]
-    network = StackedNetwork(sizes, stack, device)
+    network = StackedNetwork(sizes, stack, device, scaled=scaling is not None)
+    if scaling is not None and network.scaling is not None:
+        network.scaling.load_state(
+            {name: torch.from_numpy(np.atleast_2d(x)) for name, x in scaling._asdict().items()}
+        )
     for (weight, bias), (w, b) in zip(network.layers, layers, strict=True):
         weight.copy_(torch.from_numpy(w))
         bias.copy_(torch.from_numpy(b).unsqueeze(2))

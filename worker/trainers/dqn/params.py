@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trialfleet.checking.mistakes import FieldError
 from trialfleet.checking.rules import Flag, OneOf, Real, Whole, Widths, knob
+from trialfleet.search.knobs import Choices
 
 if TYPE_CHECKING:
     from trialfleet.search.knobs import SearchSpace
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Observations in a pass through the target network; more of them leave the processor's cache.
 _COLUMNS = 512
+# Observations without which their mean and deviation say little.
+_STEPS_TO_FIX = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,11 @@ class Params:
     loss: Literal["huber", "mse"] = knob("huber", OneOf(("huber", "mse")))
     # the online network picks the next action, the target network values it
     double_q: bool = knob(True, Flag())
+    # observations: as they are, or shifted and scaled by what each agent has seen, for as long as
+    # it trains ("running") or until its first update ("fixed")
+    normalize: Literal["none", "running", "fixed"] = knob(
+        "none", OneOf(("none", "running", "fixed"))
+    )
     # of the matrix products of an update; bf16 is faster where there is hardware for it
     precision: Literal["fp32", "bf16"] = knob("fp32", OneOf(("fp32", "bf16")))
 
@@ -82,6 +90,14 @@ class Params:
                     f" could pass without learning; must be at most {task.eval_every}",
                     at=name,
                 )
+        normalize, least = space["normalize"], space.smallest("learning_starts")
+        ways = normalize.choices if isinstance(normalize, Choices) else (normalize,)
+        if "fixed" in ways and least < _STEPS_TO_FIX:
+            raise FieldError(
+                f'"fixed" measures the first learning_starts ({least}) observations; must have at'
+                f" least {_STEPS_TO_FIX}, or be another",
+                at="normalize",
+            )
 
     @property
     def updates_per_round(self) -> int:

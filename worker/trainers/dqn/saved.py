@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.trainers import envs
 from worker.trainers.dqn.episodes import evaluate
+from worker.trainers.environment import EnvLike
 
+
+class Scaled(NamedTuple):
+    """How an agent sees its observations."""
+
+    mean: NDArray[np.float32]  # [O], or [S, O] of a stack
+    factor: NDArray[np.float32]  # of what is left without the mean
+
+
+_SCALED = ("observation.mean", "observation.factor")
 Layers = list[tuple[NDArray[np.float32], NDArray[np.float32]]]  # weights and biases
 
 
@@ -32,6 +42,7 @@ class SavedAgent:
         if len(stacked[0][0]) != 1:
             raise ValueError(f"the arrays of {len(stacked[0][0])} agents instead of one")
         self.layers: Layers = [(weight[0], bias[0]) for weight, bias in stacked]
+        self.scaled = scaling_of(arrays)
 
     @property
     def sizes(self) -> list[int]:
@@ -49,6 +60,9 @@ class SavedAgent:
         It is the same arithmetic, to the bit: an agent plays as it did when it was scored.
         """
         hidden = np.asarray(observations, np.float32)
+        if self.scaled is not None:
+            mean, factor = (np.atleast_2d(x)[:, None] for x in self.scaled)  # [1, 1, O]
+            hidden = (hidden - mean) * factor
         *inner, (weight, bias) = [(w[None].mT, b[None, None]) for w, b in self.layers]
         for w, b in inner:
             hidden = np.maximum(hidden @ w + b, 0.0)
@@ -56,7 +70,7 @@ class SavedAgent:
         return actions
 
 
-def load_agent(arrays: Mapping[str, NDArray[Any]], env: str) -> SavedAgent:
+def load_agent(arrays: Mapping[str, NDArray[Any]], env: EnvLike) -> SavedAgent:
     """The saved agent, if it is one for this environment.
 
     Raises:
@@ -70,7 +84,7 @@ def load_agent(arrays: Mapping[str, NDArray[Any]], env: str) -> SavedAgent:
 
 
 def play_saved(
-    arrays: Mapping[str, NDArray[Any]], env: str, *, seed: int, episodes: int
+    arrays: Mapping[str, NDArray[Any]], env: EnvLike, *, seed: int, episodes: int
 ) -> NDArray[np.float64]:
     """Play greedy episodes with one saved agent; their returns [E].
 
@@ -92,15 +106,16 @@ def export_onnx(arrays: Mapping[str, NDArray[Any]], notes: Mapping[str, str]) ->
     """
     from worker.trainers.dqn.exports.onnx_graph import graph_of
 
-    return graph_of(SavedAgent(arrays).layers, notes)
+    agent = SavedAgent(arrays)
+    return graph_of(agent.layers, notes, scaled=agent.scaled)
 
 
-def export_sb3(arrays: Mapping[str, NDArray[Any]], env: str, knobs: Mapping[str, Any]) -> bytes:
+def export_sb3(arrays: Mapping[str, NDArray[Any]], env: EnvLike, knobs: Mapping[str, Any]) -> bytes:
     """What `stable_baselines3.DQN.load` takes.
 
     Args:
         arrays: Of the agent.
-        env: Id of its environment.
+        env: Its environment.
         knobs: What it was trained with.
 
     Raises:
@@ -109,7 +124,9 @@ def export_sb3(arrays: Mapping[str, NDArray[Any]], env: str, knobs: Mapping[str,
     """
     from worker.trainers.dqn.exports.sb3_zip import zip_of
 
-    return zip_of(load_agent(arrays, env).layers, env, knobs)
+    agent = load_agent(arrays, env)
+    layers = agent.layers if agent.scaled is None else without_scaling(agent.layers, agent.scaled)
+    return zip_of(layers, env, knobs)
 
 
 def stacked_layers(
@@ -122,6 +139,8 @@ def stacked_layers(
     Raises:
         ValueError: The arrays are not those of one network.
     """
+    if scaling_of(arrays) is not None:
+        arrays = {name: array for name, array in arrays.items() if name not in _SCALED}
     depth = len(arrays) // 2
     names = {f"q.{n}.{part}" for n in range(depth) for part in ("weight", "bias")}
     if not depth or set(arrays) != names:
@@ -138,3 +157,29 @@ def stacked_layers(
     if shapes != [(stack, o, i, stack, o) for i, o in pairwise(sizes)]:
         raise ValueError(f"layers of these shapes do not fit each other: {shapes}")
     return layers
+
+
+def scaling_of(arrays: Mapping[str, NDArray[Any]]) -> Scaled | None:
+    """How the agents see their observations; None: as they are.
+
+    Raises:
+        ValueError: Only half of it is there, or it does not fit the first layer.
+    """
+    found = [np.asarray(arrays[name]) for name in _SCALED if name in arrays]
+    if not found:
+        return None
+    inputs = np.asarray(arrays.get("q.0.weight", 0)).shape[-1:]
+    if len(found) != 2 or {each.shape for each in found} != {(*found[0].shape[:-1], *inputs)}:
+        raise ValueError("the scaling of its observations does not fit its network")
+    return Scaled(*found)
+
+
+def without_scaling(layers: Layers, scaled: Scaled) -> Layers:
+    """Layers of one agent that take the observations themselves: the first scales them."""
+    (weight, bias), *rest = layers
+    exact, (mean, factor) = weight.astype(np.float64), (x.reshape(-1) for x in scaled)
+    first = exact * factor
+    return [
+        (first.astype(np.float32), (bias - first @ mean).astype(np.float32)),
+        *rest,
+    ]

@@ -18,6 +18,7 @@ from worker.trainers.dqn.network import KeptNetworks, StackedNetwork
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.randomness import Purpose, env_seeds, exploration, replay_words, stream
 from worker.trainers.dqn.replay import ReplayMemory
+from worker.trainers.dqn.scaling import Normalizer
 from worker.trainers.protocol import Evaluation, Event, Job, NonFiniteError, Progress, Score
 
 _SECONDS_PER_PROGRESS = 0.1
@@ -56,6 +57,10 @@ class Training:
             capacity=min(self._params.buffer_size, job.train_steps),
             observation_size=shape.observation_size,
             device=job.device,
+        )
+        scaling = self._agent.online.scaling
+        self._normalizer = (
+            Normalizer(scaling, fixed=self._params.normalize == "fixed") if scaling else None
         )
         self._told = time.monotonic()  # when the last Progress was due
         # Last, so that nothing that fails leaves it open.
@@ -107,6 +112,8 @@ class Training:
         sources = self._streams(Purpose.ENVIRONMENT, self.segment)
         s_tm1 = env.reset([env_seeds(source, 1)[0] for source in sources])  # [S, O]
         for t in range(self._job.eval_every):
+            if self._normalizer is not None:
+                self._normalizer.see(s_tm1)
             a_tm1 = random_actions[t]  # [S]
             if not all_explore[t]:
                 a_tm1 = np.where(explore[t], a_tm1, agent.act(s_tm1))
@@ -119,12 +126,16 @@ class Training:
                 agent.update_target()
             if step % params.train_freq == 0 and step > params.learning_starts:
                 replay.flush()
+                if self._normalizer is not None:
+                    self._normalizer.update(updates=agent.updates)
                 for rows in torch.split(replay.rows(next(words)), params.batches_together):
                     agent.update(replay.sample(rows))
                     if self._progress_is_due():
                         yield Progress(step=step)
             if self._progress_is_due():
                 yield Progress(step=step)
+        if self._normalizer is not None:
+            self._normalizer.update(updates=agent.updates)
         seconds = time.monotonic() - began
         self._refuse_bad_rewards(rewards)
         return self._measure(rewards, ended, agent.updates - updates_before, seconds)
@@ -220,6 +231,7 @@ class Training:
             "agent": self._agent.state(),
             "replay": self._replay.state(),
             "kept": self._kept.state(),
+            **({} if self._normalizer is None else {"seen": self._normalizer.state()}),
         }
         state = {f"{part}.{name}": x for part, xs in parts.items() for name, x in xs.items()}
         return {
@@ -239,6 +251,8 @@ class Training:
         self._agent.load_state(_part(state, "agent"))
         self._replay.load_state(_part(state, "replay"))
         self._kept.load_state(_part(state, "kept"))
+        if self._normalizer is not None:
+            self._normalizer.load_state(_part(state, "seen"))
         self.segment = int(state["segment"])
 
     def result(self) -> dict[str, NDArray[np.float32]]:

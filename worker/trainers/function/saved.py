@@ -8,16 +8,17 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.trainers.environment import EnvLike
 from worker.trainers.protocol import SavedAgent
 
 
-def load_agent(arrays: Mapping[str, NDArray[Any]], env: str) -> SavedAgent:
+def load_agent(arrays: Mapping[str, NDArray[Any]], env: EnvLike) -> SavedAgent:
     """Nobody but the user's own code knows how."""
     _refuse()
 
 
 def play_saved(
-    arrays: Mapping[str, NDArray[Any]], env: str, *, seed: int, episodes: int
+    arrays: Mapping[str, NDArray[Any]], env: EnvLike, *, seed: int, episodes: int
 ) -> NDArray[np.float64]:
     """Nobody but the user's own code knows how."""
     _refuse()
@@ -28,7 +29,7 @@ def export_onnx(arrays: Mapping[str, NDArray[Any]], notes: Mapping[str, str]) ->
     _refuse()
 
 
-def export_sb3(arrays: Mapping[str, NDArray[Any]], env: str, knobs: Mapping[str, Any]) -> bytes:
+def export_sb3(arrays: Mapping[str, NDArray[Any]], env: EnvLike, knobs: Mapping[str, Any]) -> bytes:
     """Nobody but the user's own code knows how."""
     _refuse()
 

@@ -42,7 +42,7 @@ def run(
     from trialfleet.cli.monitoring import with_options
     from worker.stop import Stop, StopRequested
 
-    spec = load_checked(file, changes or ())
+    spec, _ = load_checked(file, changes or ())
     settings = with_options(
         load_settings(), metrics_port=metrics_port, metrics_host=metrics_host, notify=notify
     )

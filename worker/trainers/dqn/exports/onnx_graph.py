@@ -8,20 +8,30 @@ from typing import TYPE_CHECKING
 from onnx import TensorProto, checker, helper, numpy_helper
 
 if TYPE_CHECKING:
-    from worker.trainers.dqn.saved import Layers
+    from worker.trainers.dqn.saved import Layers, Scaled
 
 # Old enough for every runtime of the last years; the graph needs nothing newer.
 _OPSET, _IR_VERSION = 17, 8
 
 
-def graph_of(layers: Layers, notes: Mapping[str, str]) -> bytes:
+def graph_of(layers: Layers, notes: Mapping[str, str], *, scaled: Scaled | None = None) -> bytes:
     """A graph from "observation", float32 [N, O], to "action", int64 [N].
 
     Args:
         layers: Weights [out, in] and biases [out], ReLU between them.
         notes: The graph's metadata.
+        scaled: How the first layer sees the observation; None: as it is.
     """
     nodes, constants, hidden = [], [], "observation"
+    if scaled is not None:
+        for operation, name, array in (
+            ("Sub", "mean", scaled.mean),
+            ("Mul", "factor", scaled.factor),
+        ):
+            constant, result = f"observation.{name}", f"without.{name}"
+            constants.append(numpy_helper.from_array(array.reshape(-1), constant))
+            nodes.append(helper.make_node(operation, [hidden, constant], [result]))
+            hidden = result
     for number, (weight, bias) in enumerate(layers):
         names = [f"q.{number}.weight", f"q.{number}.bias"]
         constants += [

@@ -6,9 +6,10 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
 import torch
 from stable_baselines3 import DQN
+
+from worker.trainers.environment import EnvLike, as_environment, make_one
 
 if TYPE_CHECKING:
     from worker.trainers.dqn.saved import Layers
@@ -31,7 +32,7 @@ _SHARED = (
 )
 
 
-def zip_of(layers: Layers, env_id: str, knobs: Mapping[str, Any]) -> bytes:
+def zip_of(layers: Layers, environment: EnvLike, knobs: Mapping[str, Any]) -> bytes:
     """What `stable_baselines3.DQN.load` takes.
 
     Its networks are multilayer perceptrons with ReLU, as ours are. It is a plain DQN: without
@@ -39,10 +40,10 @@ def zip_of(layers: Layers, env_id: str, knobs: Mapping[str, Any]) -> bytes:
 
     Args:
         layers: Weights [out, in] and biases [out].
-        env_id: Of the agent's environment.
+        environment: The agent's.
         knobs: What the agent was trained with.
     """
-    env = gymnasium.make(env_id)
+    env = make_one(as_environment(environment))
     try:
         model = DQN(
             "MlpPolicy",

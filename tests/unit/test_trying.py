@@ -1,0 +1,107 @@
+"""`check` tries what a study names in another process, which may do whatever it likes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.studyfiles import in_table
+from trialfleet.cli.trying import try_task
+from trialfleet.errors import StudyFileError
+from trialfleet.study.file import parse
+from trialfleet.study.spec import Task
+
+ENVIRONMENTS = """
+import os, sys, time
+import gymnasium, numpy as np
+
+class Odd(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-9, 9, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, way="good", render_mode=None):
+        self.way = way
+        print("made")
+        if way == "hang":
+            time.sleep(3600)
+        if way == "exit":
+            os._exit(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.see(), {}
+
+    def see(self):
+        if self.way == "random":
+            return np.frombuffer(os.urandom(2), np.uint8).astype(np.float32)
+        if self.way == "nan":
+            return np.full(2, np.nan, np.float32)
+        return self.np_random.random(2).astype(np.float32)
+
+    def step(self, action):
+        if self.way == "raise":
+            raise RuntimeError("boom\\nboom")
+        return self.see(), 1.0, False, False, {}
+
+gymnasium.register("Odd-v0", Odd, max_episode_steps=5)
+
+def train(run):
+    return 1.0
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "oddities.py").write_text(ENVIRONMENTS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def task(lines: str) -> Task:
+    return parse(in_table("task", lines), source="x").task
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_hangs_is_not_waited_for() -> None:
+    hangs = task('env = "oddities:Odd-v0"\nenv_args = { way = "hang" }')
+    with pytest.raises(StudyFileError, match="did not come back within 4 s when it was made"):
+        try_task(hangs, patience=4)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("way", "says"),
+    [
+        ("exit", "task.env: 'oddities:Odd-v0': exit code 3"),
+        ("raise", 'task.env: "oddities:Odd-v0" cannot be stepped: RuntimeError: boom boom'),
+        ("nan", 'task.env: "oddities:Odd-v0" shows numbers that are not finite'),
+    ],
+)
+def test_what_does_not_work_is_told(way: str, says: str) -> None:
+    with pytest.raises(StudyFileError) as refused:
+        try_task(task(f'env = "oddities:Odd-v0"\nenv_args = {{ way = "{way}" }}'))
+    assert str(refused.value).startswith(says)
+
+
+@pytest.mark.usefixtures("folder")
+def test_one_that_cannot_be_repeated_is_warned_of() -> None:
+    good = try_task(task('env = "oddities:Odd-v0"'))
+    assert (good.observation_size, good.actions, good.max_episode_steps) == (2, 2, 5)
+    assert good.warnings == ()
+    odd = try_task(task('env = "oddities:Odd-v0"\nenv_args = { way = "random" }'))
+    assert "the same seed and actions did not show the same twice" in odd.warnings[0]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_function_is_looked_for() -> None:
+    assert try_task(task('objective = "oddities:train"')).warnings == ()
+    with pytest.raises(StudyFileError, match=r"task\.objective: .*trainn is not there"):
+        try_task(task('objective = "oddities:trainn"'))
+
+
+@pytest.mark.usefixtures("folder")
+def test_only_what_may_be_imported_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIALFLEET_ALLOW_IMPORT", "other")
+    with pytest.raises(StudyFileError, match="may not be imported here"):
+        try_task(task('env = "oddities:Odd-v0"'))
