@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import structlog
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
@@ -16,6 +17,8 @@ from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
 from trialfleet.store.trials.optuna_rows import create_study, insert_waiting_trials
 from trialfleet.study.spec import FINAL_SUFFIX, Spec
+
+log = structlog.get_logger()
 
 INSERT = text("""
     INSERT INTO fleet.studies
@@ -58,6 +61,12 @@ def _create(database: Database, spec: Spec, artifacts: str) -> Study:
             taken = reading.names_taken(connection, names)
             if not taken:
                 _insert(connection, database, spec, artifacts)
+                if spec.budget < spec.search.trials:
+                    log.info(
+                        "fewer configurations than search.trials, each is tried once",
+                        study=spec.name,
+                        trials=spec.budget,
+                    )
     except IntegrityError:
         taken = [spec.name]  # by another coordinator, since we looked
     try:
@@ -71,7 +80,7 @@ def _create(database: Database, spec: Spec, artifacts: str) -> Study:
 def _insert(connection: Connection, database: Database, spec: Spec, artifacts: str) -> None:
     search_id = create_study(connection, spec.name, attributes={"digest": spec.digest})
     values = [fixed.checked(table, spec.agent) for table in spec.enqueue]
-    templates = [adding.enqueued(each, where="study file") for each in values]
+    templates = [adding.enqueued(each, spec.agent, where="study file") for each in values]
     insert_waiting_trials(connection, database, search_id, templates)
     connection.execute(
         INSERT,
@@ -82,7 +91,7 @@ def _insert(connection: Connection, database: Database, spec: Spec, artifacts: s
             "digest": spec.digest,
             "version": __version__,
             "compatibility": COMPATIBILITY,
-            "budget": spec.search.trials,
+            "budget": spec.budget,
             "max_failures": spec.search.max_failures,
             "max_attempts": spec.search.max_attempts,
             "artifacts": artifacts,

@@ -41,7 +41,7 @@ def _asked(study: Study) -> str:
         "",
         "## What was asked",
         "",
-        f"{search.trials} configurations of {markdown(task.algorithm)} on "
+        f"{study.budget} configurations of {markdown(task.algorithm)} on "
         f"{markdown(task.subject)}: {task.seeds} agents each, {task.train_steps:,} steps, "
         f"with the sampler {markdown(search.sampler.name)} and the pruner "
         f"{markdown(search.pruner.name)}. "

@@ -14,7 +14,15 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util import tensor_util
 
 from coordinator.tensorboard.events import SCORE
-from trialfleet.search.knobs import Choices, FloatRange, IntRange, Knob, SearchSpace
+from trialfleet.search.knobs import (
+    Choices,
+    FloatRange,
+    IntRange,
+    Knob,
+    Layers,
+    Searched,
+    SearchSpace,
+)
 
 Value: TypeAlias = summary_pb2.Summary.Value
 
@@ -83,14 +91,22 @@ def layout(bands: Mapping[str, tuple[str, str]]) -> Iterable[Value]:
     ]
 
 
-def _domain(knob: Knob) -> summary_v2.Domain:
+def _domain(knob: Knob) -> summary_v2.Domain | None:
+    """Which values there are; None where that would be too many to say."""
+    otherwise = [knob.otherwise] if isinstance(knob, Searched) and knob.when else []
+    if None in otherwise:
+        return None
     match knob:
         case IntRange():
-            return summary_v2.IntInterval(knob.low, knob.high)
+            ends = (knob.low, knob.high, *otherwise)
+            return summary_v2.IntInterval(min(ends), max(ends))
         case FloatRange():
-            return summary_v2.RealInterval(float(knob.low), float(knob.high))
+            ends = (knob.low, knob.high, *otherwise)
+            return summary_v2.RealInterval(float(min(ends)), float(max(ends)))
+        case Layers():
+            return None
         case Choices():
-            values = [_plain(choice) for choice in knob.choices]
+            values = [_plain(choice) for choice in dict.fromkeys((*knob.choices, *otherwise))]
         case _:
             values = [_plain(knob)]
     if any(isinstance(value, float) for value in values):

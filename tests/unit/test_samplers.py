@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 from benchmarks.stock import make_pruner
 from trialfleet.search.pruners import PRUNERS
 from trialfleet.search.samplers import SAMPLERS, make_sampler
-from trialfleet.search.space import decode, distributions, suggest
+from trialfleet.search.space import decode, suggest
 from trialfleet.study.file import parse
 from trialfleet.study.spec import Spec
 
@@ -33,6 +33,13 @@ AGENT = """
 gamma = { low = 0.9, high = 0.999 }
 tau = { low = 0.1, high = 1.0 }
 batch_size = { low = 16, high = 256, log = true }
+net_arch = { choices = [[32], [64], [64, 64]] }
+"""
+FINITE = """
+[agent]
+gamma = { low = 0.9, high = 0.98, step = 0.02 }
+tau = { low = 0.1, high = 1.0, step = 0.1 }
+batch_size = { choices = [16, 32, 64] }
 net_arch = { choices = [[32], [64], [64, 64]] }
 """
 
@@ -50,10 +57,20 @@ SAMPLER_TABLES = [
     '{ name = "cmaes", allow_pickle = true, with_margin = true, popsize = 4 }',
     '{ name = "cmaes", allow_pickle = true, use_separable_cma = true, popsize = 4 }',
     '{ name = "cmaes", allow_pickle = true, lr_adapt = true, consider_pruned_trials = true }',
+    '{ name = "nsga2", population_size = 4, mutation_prob = 0.9 }',
+    '{ name = "nsga2", population_size = 4, mutation_prob = 0.9, crossover = "undx" }',
+    '{ name = "nsga3", population_size = 4, mutation_prob = 0.9, dividing_parameter = 2 }',
+    '"grid"',
+    '{ name = "brute_force" }',
+    '{ name = "partial_fixed", fixed = { gamma = 0.94 } }',
+    '{ name = "partial_fixed", fixed = { gamma = 0.94, net_arch = [64] }, wrapped = "qmc" }',
+    '{ name = "optuna.samplers:TPESampler", args = { n_startup_trials = 4 } }',
 ]
 
 
-def spec_of(search: str, seed: int = 5, agent: str = AGENT) -> Spec:
+def spec_of(search: str, seed: int = 5, agent: str | None = None) -> Spec:
+    if agent is None:
+        agent = FINITE if '"brute_force"' in search else AGENT
     text = f'name = "x"\nseed = {seed}\n[search]\n{search}\n[final]\ntop = 1\n{agent}'
     return parse(text, source="x.toml")
 
@@ -90,7 +107,7 @@ def test_fresh_samplers_search_as_one(table: str) -> None:
     spec = spec_of(f"sampler = {table}")
     trials = 6 if '"gp"' in table else 16  # a Gaussian process takes its time
     found = run(spec, trials)
-    points = {tuple(values[name] for name in distributions(spec.agent)) for values in found}
+    points = {tuple(values[name] for name in spec.agent.searched()) for values in found}
     assert len(points) == trials, "two trials got the same point"
     assert run(spec, trials) == found, "the study file and the trials before it decide"
     other = spec_of(f"sampler = {table}", seed=6)
@@ -117,6 +134,14 @@ def test_models_learn_across_fresh_samplers(table: str) -> None:
     late = sum(score(values) for values in found[-4:]) / 4
     random = run(spec_of('sampler = "random"'), 40)
     assert late > 0.5 * sum(map(score, random)) / 40
+
+
+@pytest.mark.parametrize("name", ["nsga2", "nsga3"])
+def test_generations_get_better_across_fresh_samplers(name: str) -> None:
+    found = run(spec_of(f'sampler = {{ name = "{name}", population_size = 8 }}'), 100)
+    late = sum(score(values) for values in found[-20:]) / 20
+    random = run(spec_of('sampler = "random"'), 100)
+    assert late > 0.5 * sum(map(score, random)) / 100
 
 
 @pytest.mark.parametrize("qmc_type", ["sobol", "halton"])

@@ -88,7 +88,7 @@ def test_defaults_pass_their_own_checks() -> None:
     spec = Spec(name="x")
     assert Spec.from_json(spec.to_json()) == spec
     for name, sampler in SAMPLERS.items():
-        if name != "cmaes":
+        if name not in ("cmaes", "brute_force", "grid", "partial_fixed"):
             assert parse_search(True, f'"{name}"') == sampler(name=name)
     for name, pruner in PRUNERS.items():
         if name not in ("threshold", "patient"):

@@ -43,7 +43,7 @@ def study_report(spec: Spec, tried: Tried | None) -> RenderableType:
     for name, value in {
         "study": f"{spec.name} (seed {spec.seed}, digest {spec.digest[:12]})",
         **_task(spec, tried),
-        "search": f"{search.trials} trials, sampler {_options(sampler)}, pruner {_options(pruner)}",
+        "search": f"{_trials(spec)}, sampler {_options(sampler)}, pruner {_options(pruner)}",
         "final": f"the best {final.top} × {final.seeds} fresh seeds"
         + (f" × {final.episodes} episodes" if task.objective is None else ""),
     }.items():
@@ -54,10 +54,10 @@ def study_report(spec: Spec, tried: Tried | None) -> RenderableType:
     for knob, kind, values in space.describe(spec.agent):
         table.add_row(knob, kind, values, style="dim" if kind == "fixed" else None)
     per_trial = task.seeds * task.train_steps
-    searching = search.trials * per_trial
+    searching = spec.budget * per_trial
     retraining = final.top * final.seeds * task.train_steps
     cost = (
-        f"cost: {search.trials} trials × {task.seeds} seeds × {task.train_steps:,} steps = "
+        f"cost: {spec.budget} trials × {task.seeds} seeds × {task.train_steps:,} steps = "
         f"{searching:,} agent-steps at most (pruning saves some), and {retraining:,} in the "
         "final stage"
     )
@@ -65,6 +65,14 @@ def study_report(spec: Spec, tried: Tried | None) -> RenderableType:
         [Text(f"warning: {each}", style="yellow") for each in tried.warnings] if tried else []
     )
     return Group(facts, table, Text(cost), *warnings)
+
+
+def _trials(spec: Spec) -> str:
+    """How many, and why fewer than asked for."""
+    asked = spec.search.trials
+    if spec.budget == asked:
+        return f"{asked} trials"
+    return f"{spec.budget} trials (of {asked} asked for: all configurations, each once)"
 
 
 def _task(spec: Spec, tried: Tried | None) -> dict[str, str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from trialfleet.checking.mistakes import FieldError, shown, unknown_key
-from trialfleet.search.knobs import Choices, FloatRange, IntRange, Searched, SearchSpace
+from trialfleet.checking.mistakes import FieldError, shown, under, unknown_key
+from trialfleet.checking.rules import Widths
+from trialfleet.search.conditions import same
+from trialfleet.search.knobs import Choices, FloatRange, IntRange, Layers, Searched, SearchSpace
 
 
 def checked(table: object, space: SearchSpace) -> dict[str, Any]:
@@ -37,9 +39,16 @@ def _value(name: str, value: object, knob: Searched) -> Any:
     match knob:
         case Choices():
             for choice in knob.choices:
-                if _same(value, choice):
+                if same(value, choice):
                     return choice
             raise FieldError(f"{shown(value)}; must be one of its choices", at=name)
+        case Layers():
+            with under(name):
+                widths = Widths().check(value)
+            _in_layers(name, "layers", len(widths), knob.layers)
+            for width in widths:
+                _in_layers(name, "width", width, knob.width)
+            return widths
         case IntRange():
             step = knob.step or 1
             if type(value) is int and knob.low <= value <= knob.high:
@@ -64,8 +73,9 @@ def _between(value: object, low: float, step: float) -> str:
     return f"{shown(value)}; must be a whole number of steps of {shown(step)} above {shown(low)}"
 
 
-def _same(value: object, choice: object) -> bool:
-    """Whether a value of a study file is this choice: 1 is 1.0, and neither is true."""
-    if isinstance(value, list):
-        value = tuple(value)
-    return isinstance(value, bool) == isinstance(choice, bool) and value == choice
+def _in_layers(name: str, what: str, value: int, knob: int | IntRange | Choices) -> None:
+    if isinstance(knob, int):
+        if value != knob:
+            raise FieldError(f"has {what} = {value}; must have {knob}", at=name)
+    else:
+        _value(f"{name}.{what}", value, knob)

@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from trialfleet.checking.mistakes import FieldError, first, shown, under, unknown_key
-from trialfleet.checking.rules import RULE, Flag, Real, Rule, Whole
+from trialfleet.checking.rules import RULE, Flag, Real, Rule, Whole, Widths
+from trialfleet.search.conditions import When, in_order, read_when, resolved
 
 if TYPE_CHECKING:
     from trialfleet.search.algorithms import Params
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntRange:
+class _Conditional:
+    when: When = ()  # under which choices of other knobs it exists; always, if there are none
+    otherwise: Any = None  # its value where it does not
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntRange(_Conditional):
     """Every whole number from low to high, or every step-th of them."""
 
     low: int
@@ -29,7 +36,7 @@ class IntRange:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FloatRange:
+class FloatRange(_Conditional):
     """Every number from low to high, or those a whole number of steps above low."""
 
     low: float
@@ -39,18 +46,28 @@ class FloatRange:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choices:
+class Choices(_Conditional):
     """One of a list of values, all legal for the knob and all different."""
 
     choices: tuple[Any, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Layers(_Conditional):
+    """Hidden layers: how many there are, and each one's width, chosen for itself."""
+
+    layers: int | IntRange | Choices
+    width: int | IntRange | Choices
+
+
 Range = IntRange | FloatRange
-Searched = IntRange | FloatRange | Choices
+Searched = IntRange | FloatRange | Choices | Layers
 Knob = bool | int | float | str | tuple[Any, ...] | Searched
 
 _MAX_CHOICES = 1_000
 _MAX_STEPS = 1_000_000_000
+_MAX_LAYERS, _MAX_WIDTH = 4, 4_096
+_CONDITION = ("when", "otherwise")
 
 
 class SearchSpace(Mapping[str, Knob]):
@@ -78,12 +95,22 @@ class SearchSpace(Mapping[str, Knob]):
         problems = []
         for name in declared:
             if name in table:
+                field = declared[name]
                 try:
-                    knobs[name] = _knob(table[name], declared[name].metadata[RULE])
+                    knobs[name] = _knob(table[name], field.metadata[RULE], field.default)
                 except FieldError as problem:
                     problems.append(problem.under(name))
         if problems:
             raise first(problems)
+        choices = {
+            name: knob.choices if isinstance(knob, Choices) else None
+            for name, knob in knobs.items()
+        }
+        for name, knob in knobs.items():
+            if isinstance(knob, Searched) and knob.when:
+                with under(name):
+                    knobs[name] = replace(knob, when=resolved(name, knob.when, choices))
+        in_order(cls(knobs).conditions())
         return cls(knobs)
 
     def __getitem__(self, name: str) -> Knob:
@@ -105,6 +132,21 @@ class SearchSpace(Mapping[str, Knob]):
         """The knobs that a sampler sets."""
         return {name: knob for name, knob in self.items() if isinstance(knob, Searched)}
 
+    def conditions(self) -> dict[str, When]:
+        """The searched knobs, each with what it depends on."""
+        return {name: knob.when for name, knob in self.searched().items()}
+
+    def fixing(self, values: Mapping[str, Any]) -> SearchSpace:
+        """The space that is left where these searched knobs have these values.
+
+        They are still searched, with one choice. A list of layers is then a choice like another.
+        """
+        knobs = dict(self._knobs)
+        for name, value in values.items():
+            knob = self.searched()[name]
+            knobs[name] = Choices(choices=(value,), when=knob.when, otherwise=knob.otherwise)
+        return SearchSpace(knobs)
+
     def smallest(self, name: str) -> int:
         """The least value that the knob, a whole number, can take."""
         return int(min(self._ends(name)))
@@ -116,38 +158,86 @@ class SearchSpace(Mapping[str, Knob]):
     def as_table(self) -> dict[str, Any]:
         """As a study file says it, with every default written out."""
         return {
-            name: _without_none(asdict(knob)) if isinstance(knob, Searched) else knob
+            name: _table(knob) if isinstance(knob, Searched) else knob
             for name, knob in self.items()
         }
 
     def _ends(self, name: str) -> tuple[Any, ...]:
         match self[name]:
             case IntRange() as knob:
-                return knob.low, knob.high
+                ends: tuple[Any, ...] = (knob.low, knob.high)
             case Choices() as knob:
-                return knob.choices
+                ends = knob.choices
             case value:
                 return (value,)
+        return (*ends, knob.otherwise) if knob.when else ends
 
 
-def _without_none(table: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if value is not None}
+def _table(knob: Searched) -> dict[str, Any]:
+    """A searched knob as a study file says it."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(knob):
+        value = getattr(knob, field.name)
+        if field.name == "when":
+            value = {name: list(values) for name, values in value} or None
+        elif isinstance(value, Searched):
+            value = _table(value)
+        if value is not None:
+            found[field.name] = value
+    return {key: found[key] for key in sorted(found, key=_CONDITION.__contains__)}
 
 
-def _knob(value: object, rule: Rule) -> Knob:
+def _knob(value: object, rule: Rule, default: object) -> Knob:
     if isinstance(value, Searched):
-        value = _without_none(asdict(value))
+        value = _table(value)
     if not isinstance(value, dict):
         checked: Knob = rule.check(value)
         return checked
+    known = ("low", "high", "log", "step", "choices", "layers", "width", *_CONDITION)
     for key in value:
-        if key not in ("low", "high", "log", "step", "choices"):
-            raise unknown_key(key, ("low", "high", "log", "step", "choices"))
-    if "choices" in value:
-        return _choices(value, rule)
+        if key not in known:
+            raise unknown_key(key, known)
+    table = {key: each for key, each in value.items() if key not in _CONDITION}
+    knob = _searched(table, rule)
+    if "when" in value:
+        otherwise = (
+            _checked("otherwise", rule, value["otherwise"]) if "otherwise" in value else default
+        )
+        return replace(knob, when=read_when(value["when"]), otherwise=otherwise)
+    if "otherwise" in value:
+        raise FieldError("stands without when; must stand beside it", at="otherwise")
+    return knob
+
+
+def _searched(table: dict[str, object], rule: Rule) -> Searched:
+    if "layers" in table or "width" in table:
+        return _layers(table, rule)
+    if "choices" in table:
+        return _choices(table, rule)
     if isinstance(rule, Whole | Real):
-        return _range(value, rule)
+        return _range(table, rule)
     raise FieldError("a range; must be a list of choices, { choices = […] }, or a plain value")
+
+
+def _layers(table: dict[str, object], rule: Rule) -> Layers:
+    if not isinstance(rule, Widths):
+        raise FieldError("layers and width; must be a plain value, a range or choices")
+    for key in table:
+        if key not in ("layers", "width"):
+            raise FieldError("goes with other knobs; must not stand beside layers", at=key)
+    for key in ("layers", "width"):
+        if key not in table:
+            raise FieldError("is missing; layers and width must both be given", at=key)
+    with under("layers"):
+        layers = _knob(table["layers"], Whole(1, _MAX_LAYERS), None)
+    with under("width"):
+        width = _knob(table["width"], Whole(1, _MAX_WIDTH), None)
+    if not (isinstance(layers, Searched) or isinstance(width, Searched)):
+        raise FieldError("are both plain numbers; must be a list of widths such as [64, 64]")
+    for key, knob in (("layers", layers), ("width", width)):
+        if isinstance(knob, Searched) and knob.when:
+            raise FieldError("must stand beside layers and width, not within", at=f"{key}.when")
+    return Layers(layers=layers, width=width)  # type: ignore[arg-type]  # the rule is Whole's
 
 
 def _choices(table: dict[str, object], rule: Rule) -> Choices:

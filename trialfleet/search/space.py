@@ -1,6 +1,6 @@
 """The search space as Optuna knows it: the only calls of `suggest_*`, and the way back.
 
-Optuna's categorical choices are scalars, so a network's widths are stored as the text "[64, 64]".
+A parameter that does not exist in a trial is not among the trial's.
 """
 
 from __future__ import annotations
@@ -18,28 +18,39 @@ from optuna.distributions import (
 from optuna.trial import Trial
 
 from trialfleet.errors import StudyMismatchError
-from trialfleet.search.knobs import Choices, FloatRange, IntRange, Knob, Searched, SearchSpace
-
-Scalar = bool | int | float | str
+from trialfleet.search.conditions import in_order
+from trialfleet.search.knobs import (
+    Choices,
+    FloatRange,
+    IntRange,
+    Knob,
+    Layers,
+    Searched,
+    SearchSpace,
+)
+from trialfleet.search.parameters import Scalar, encoded, parameters
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """The searched knobs' distributions, in the order of the space."""
-    return {name: _distribution(knob) for name, knob in space.searched().items()}
+    """The parameters' distributions, those that exist only in some trials among them."""
+    return {each.name: _distribution(each.knob) for each in parameters(space)}
 
 
 def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:
     """Every knob's value for this trial, the searched ones as the trial's sampler suggests them."""
     params: dict[str, Any] = {}
-    for name, knob in space.searched().items():
-        match knob:
-            case Choices():
+    for parameter in parameters(space):
+        if not parameter.exists(params):
+            continue
+        name = parameter.name
+        match parameter.knob:
+            case Choices() as knob:
                 params[name] = trial.suggest_categorical(name, _encoded(knob))
-            case IntRange():
+            case IntRange() as knob:
                 params[name] = trial.suggest_int(
                     name, knob.low, knob.high, step=knob.step or 1, log=knob.log
                 )
-            case FloatRange():
+            case FloatRange() as knob:
                 params[name] = trial.suggest_float(
                     name, knob.low, knob.high, step=knob.step, log=knob.log
                 )
@@ -52,27 +63,51 @@ def decode(params: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
     StudyMismatchError: the params are not those of a trial of this study.
     """
     values: dict[str, Any] = {}
-    for name, knob in space.items():
-        if not isinstance(knob, Searched):
-            values[name] = knob
-        elif name not in params:
-            raise StudyMismatchError(f"a trial has no value for {name}, which the study searches")
+    exists: dict[str, bool] = {}
+    for name in in_order(space.conditions()):
+        knob = space.searched()[name]
+        exists[name] = all(
+            exists[other] and values[other] in choices for other, choices in knob.when
+        )
+        if not exists[name]:
+            values[name] = knob.otherwise
+        elif isinstance(knob, Layers):
+            values[name] = _widths(name, knob, params)
         else:
-            values[name] = _decoded(name, params[name], knob)
-    return values
+            values[name] = _decoded(name, _value(name, params), knob)
+    return {name: values.get(name, knob) for name, knob in space.items()}
 
 
-def encoded(value: Any) -> Scalar:
-    """A searched knob's value as Optuna has it in a trial's params."""
-    return _encode(value)
+def encode(values: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
+    """Searched knobs' values as Optuna has them in a trial's params: the inverse of `decode`."""
+    params: dict[str, Any] = {}
+    for name, value in values.items():
+        knob = space.searched()[name]
+        if not isinstance(knob, Layers):
+            params[name] = encoded(value)
+            continue
+        if not isinstance(knob.layers, int):
+            params[f"{name}.layers"] = len(value)
+        if not isinstance(knob.width, int):
+            params |= {f"{name}.width_{layer}": width for layer, width in enumerate(value, 1)}
+    return params
+
+
+def existing(params: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
+    """Of a whole configuration's parameters those that a trial with them has."""
+    found: dict[str, Any] = {}
+    for each in parameters(space):
+        if each.name in params and each.exists(found):
+            found[each.name] = params[each.name]
+    return found
 
 
 def describe(space: SearchSpace) -> list[tuple[str, str, str]]:
-    """A row for each knob: its name, "fixed", "range" or "choices", and its value or values."""
+    """A row for each knob: its name, "fixed", "range", "choices" or "layers", and its values."""
     return [(name, *_described(knob)) for name, knob in space.items()]
 
 
-def _distribution(knob: Searched) -> BaseDistribution:
+def _distribution(knob: IntRange | FloatRange | Choices) -> BaseDistribution:
     match knob:
         case Choices():
             return CategoricalDistribution(_encoded(knob))
@@ -83,18 +118,28 @@ def _distribution(knob: Searched) -> BaseDistribution:
 
 
 def _encoded(knob: Choices) -> list[Scalar]:
-    return [_encode(choice) for choice in knob.choices]
+    return [encoded(choice) for choice in knob.choices]
 
 
-def _encode(choice: Any) -> Scalar:
-    return json.dumps(choice) if isinstance(choice, tuple) else choice
+def _value(name: str, params: Mapping[str, Any]) -> Any:
+    if name not in params:
+        raise StudyMismatchError(f"a trial has no value for {name}, which the study searches")
+    return params[name]
 
 
-def _decoded(name: str, value: Any, knob: Searched) -> Any:
+def _widths(name: str, knob: Layers, params: Mapping[str, Any]) -> tuple[int, ...]:
+    def number(knob: int | IntRange | Choices, name: str) -> int:
+        return knob if isinstance(knob, int) else int(_value(name, params))
+
+    layers = number(knob.layers, f"{name}.layers")
+    return tuple(number(knob.width, f"{name}.width_{layer}") for layer in range(1, layers + 1))
+
+
+def _decoded(name: str, value: Any, knob: IntRange | FloatRange | Choices) -> Any:
     match knob:
         case Choices():
             for choice in knob.choices:
-                if _encode(choice) == value:
+                if encoded(choice) == value:
                     return choice
             raise StudyMismatchError(f"a trial has {name} = {value!r}, not one of its choices")
         case IntRange():
@@ -104,15 +149,32 @@ def _decoded(name: str, value: Any, knob: Searched) -> Any:
 
 
 def _described(knob: Knob) -> tuple[str, str]:
+    if not isinstance(knob, Searched):
+        return "fixed", _text(knob)
+    kind, values = _searched(knob)
+    if not knob.when:
+        return kind, values
+    conditions = " and ".join(
+        f"{name} is {' or '.join(map(_text, choices))}" for name, choices in knob.when
+    )
+    otherwise = "" if knob.otherwise is None else f", else {_text(knob.otherwise)}"
+    return kind, f"{values}; only if {conditions}{otherwise}"
+
+
+def _searched(knob: Searched) -> tuple[str, str]:
     match knob:
         case Choices():
             return "choices", ", ".join(_text(choice) for choice in knob.choices)
-        case IntRange() | FloatRange():
-            notes = (" (log)" if knob.log else "") + (
-                f" (step {_text(knob.step)})" if knob.step is not None else ""
+        case Layers():
+            layers, width = (
+                _text(each) if isinstance(each, int) else _searched(each)[1]
+                for each in (knob.layers, knob.width)
             )
-            return "range", f"{_text(knob.low)} … {_text(knob.high)}{notes}"
-    return "fixed", _text(knob)
+            return "layers", f"{layers} layers, each {width} wide"
+    notes = (" (log)" if knob.log else "") + (
+        f" (step {_text(knob.step)})" if knob.step is not None else ""
+    )
+    return "range", f"{_text(knob.low)} … {_text(knob.high)}{notes}"
 
 
 def _text(value: Any) -> str:

@@ -42,9 +42,9 @@ def check_enqueued(spec: Spec) -> None:
     for position, table in enumerate(spec.enqueue):
         with under(f"enqueue[{position}]"):
             fixed.checked(table, spec.agent)
-    if len(spec.enqueue) > spec.search.trials:
+    if len(spec.enqueue) > spec.budget:
         raise FieldError(
             f"{len(spec.enqueue)} configurations are more than search.trials"
-            f" ({spec.search.trials}); must be at most {spec.search.trials}",
+            f" ({spec.budget}); must be at most {spec.budget}",
             at="enqueue",
         )

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from trialfleet.checking.fields import Named, Strict, explain
+from trialfleet.checking.fields import Strict, explain
 from trialfleet.checking.imports import FUNCTION
 from trialfleet.checking.mistakes import FieldError, dotted, under
 from trialfleet.checking.rules import OneOf, Pattern, Real, Rule, Whole
@@ -25,7 +25,7 @@ from trialfleet.errors import VersionMismatchError
 from trialfleet.search.algorithms import ALGORITHMS, params_of
 from trialfleet.search.knobs import SearchSpace
 from trialfleet.search.pruners import ANY_PRUNER, Hyperband, Pruner
-from trialfleet.search.samplers import SAMPLERS, Sampler, Tpe
+from trialfleet.search.samplers import ANY_SAMPLER, Sampler, Tpe
 from trialfleet.study import formats, own
 from trialfleet.study.enqueued import Enqueued, check_enqueued
 from trialfleet.study.environments import Arguments, Table, Wrappers
@@ -172,7 +172,7 @@ class Search(Strict):
 
     # trials that count: completed and pruned ones
     trials: Annotated[int, Whole(1, 1_000_000)] = 50
-    sampler: Annotated[Sampler, Named(SAMPLERS)] = Tpe()
+    sampler: Annotated[Sampler, ANY_SAMPLER] = Tpe()
     pruner: Annotated[Pruner, ANY_PRUNER] = Hyperband()
     # share of the pruned trials that are trained to their end, to see what pruning costs
     audit: Annotated[float, Real(0, 1)] = 0.0
@@ -189,6 +189,8 @@ class Search(Strict):
         """
         with under("search.pruner"):
             self.pruner.probe(spec)
+        with under("search.sampler"):
+            self.sampler.probe(spec)
 
 
 class Final(Strict):
@@ -261,6 +263,12 @@ class Spec(Strict):
             raise VersionMismatchError("the study as stored is not JSON") from error
 
     @property
+    def budget(self) -> int:
+        """Trials that count: as many as asked for, or as there are configurations to try once."""
+        count = self.search.sampler.count(self)
+        return self.search.trials if count is None else min(self.search.trials, count)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the study's one text, in hexadecimal."""
         return formats.digest(self.to_json())
@@ -285,10 +293,12 @@ class Spec(Strict):
         with under("search.sampler"):
             self.search.sampler.check(self)
         check_enqueued(self)
-        if self.final.top > self.search.trials:
+        if self.final.top > self.budget:
+            points = self.budget < self.search.trials
+            what = "there are configurations" if points else "search.trials"
             raise FieldError(
-                f"{self.final.top} is more than search.trials ({self.search.trials});"
-                f" must be at most {self.search.trials}",
+                f"{self.final.top} is more than {what} ({self.budget});"
+                f" must be at most {self.budget}",
                 at="final.top",
             )
         return self

@@ -20,6 +20,7 @@ from coordinator.report.plots import catalog, optunas, plotly_drawing
 from coordinator.report.studyfile import as_toml
 from trialfleet import __version__
 from trialfleet.errors import NothingToShowError
+from trialfleet.search.parameters import parameters
 
 # Plots by the section that shows them, in its order.
 SECTIONS: Mapping[str, tuple[str, ...]] = {
@@ -135,7 +136,7 @@ def _plots(data: StudyData) -> tuple[dict[str, list[dict[str, Any]]], list[tuple
 
 def _params(name: str, data: StudyData) -> tuple[list[str], str]:
     """The hyperparameters that a plot of pairs shows here, and what to say about the others."""
-    searched = [*data.study.spec.agent.searched()]
+    searched = [each.name for each in parameters(data.study.spec.agent)]
     if name not in ("contour", "rank") or len(searched) <= _PAIRED or len(data.complete) < 2:
         return [], ""
     ranked = [each for each in optunas.importances(data) if each in searched]

@@ -11,6 +11,7 @@ from coordinator.report.data import StudyData
 from coordinator.report.plots import optunas, ours
 from coordinator.report.plots.chart import Chart
 from trialfleet.errors import UsageError
+from trialfleet.search.parameters import parameters
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -82,7 +83,7 @@ def check(name: str, data: StudyData, params: Sequence[str]) -> Plot:
     if params and not plot.takes_params:
         takers = ", ".join(key for key, each in PLOTS.items() if each.takes_params)
         raise UsageError(f"--param: {name} shows no single parameter; these do: {takers}")
-    searched = [*data.study.spec.agent.searched()]
+    searched = [each.name for each in parameters(data.study.spec.agent)]
     for param in params:
         if param not in searched:
             raise UsageError(

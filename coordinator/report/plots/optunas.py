@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from coordinator.report.data import StudyData
 from trialfleet.errors import NothingToShowError
+from trialfleet.search.parameters import parameters
 
 # How many trials a plot shows: more would be a blot, or a file that no browser opens.
 LIMITS = {
@@ -200,7 +201,7 @@ def _text(value: Any, shown: Callable[[str], str]) -> Any:
 
 
 def _searched(data: StudyData) -> list[str]:
-    return [*data.study.spec.agent.searched()]
+    return [each.name for each in parameters(data.study.spec.agent)]
 
 
 def _records(data: StudyData, trials: list[FrozenTrial]) -> list[int]:

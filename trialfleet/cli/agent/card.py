@@ -126,7 +126,7 @@ def _training(study: Study) -> list[str]:
     return [
         "## How it was trained",
         "",
-        f"Trialfleet searched {search.trials:,} trials of {task.seeds} seeds each (sampler "
+        f"Trialfleet searched {study.budget:,} trials of {task.seeds} seeds each (sampler "
         f"{sampler}, pruner {pruner}), trained the best {study.spec.final.top} again on "
         f"{study.spec.final.seeds} fresh seeds, and chose the winner by those. Every agent was "
         f"trained for {task.train_steps:,} steps, and the networks kept are "

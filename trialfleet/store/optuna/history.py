@@ -36,7 +36,10 @@ class Trials:
         self._by_id: dict[int, FrozenTrial] = {}
 
     def update(self, postgres: Postgres) -> dict[int, FrozenTrial]:
-        """All of them by id, after a look at what is new. To be read only."""
+        """All of them by id, in the order of their commits, after a look at what is new.
+
+        To be read only.
+        """
         with self._lock:
             values = {"study_id": self._study_id, "known": self._known, "rows": _ROWS}
             while True:

@@ -251,11 +251,22 @@ class Storage(StudyRows):
         trials = [trial for trial in found if states is None or trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
-    def _read_trials(self, study_id: int) -> list[FrozenTrial]:
+    def finished_in_order(self, study_id: int) -> list[FrozenTrial]:
+        """The finished trials as their ends were committed, to be read only.
+
+        What comes first in one answer comes first in all later ones.
+        """
+        return [*self._history(study_id).update(self._postgres).values()]
+
+    def _history(self, study_id: int) -> Trials:
         history = self._histories.get(study_id)
         if history is None:
             self._one(statements.STUDY_NAME, {"study_id": study_id})
             history = self._histories.setdefault(study_id, Trials(study_id))
+        return history
+
+    def _read_trials(self, study_id: int) -> list[FrozenTrial]:
+        history = self._history(study_id)
         # Unfinished ones first: one that ends between the two looks is found by the second.
         unfinished = self._call(statements.UNFINISHED, {"study_id": study_id})
         found = {row.trial_id: frozen(row) for row in unfinished} | history.update(self._postgres)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from trialfleet.errors import SteeringError
 from trialfleet.search import space
+from trialfleet.search.knobs import SearchSpace
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
@@ -20,14 +21,15 @@ from trialfleet.store.trials.optuna_rows import insert_waiting_trials
 ENQUEUED = "enqueued"  # user attribute of a trial that somebody asked for: where
 
 
-def enqueued(values: Mapping[str, Any], *, where: str) -> FrozenTrial:
+def enqueued(values: Mapping[str, Any], knobs: SearchSpace, *, where: str) -> FrozenTrial:
     """A trial that is to be run with these values, as Optuna's `enqueue_trial` makes one.
 
     Args:
         values: Of searched knobs, as `trialfleet.search.fixed` checked them.
+        knobs: The study's.
         where: Who asked for it: the study file, or the command.
     """
-    fixed = {name: space.encoded(value) for name, value in values.items()}
+    fixed = space.encode(values, knobs)
     return optuna.trial.create_trial(
         state=TrialState.WAITING,
         system_attrs={"fixed_params": fixed},
@@ -53,7 +55,7 @@ def enqueue(database: Database, study: Study, values: Mapping[str, Any]) -> int:
                 f"all {found.asked} trials of {study.name!r} are trained, under way or enqueued;"
                 f" `trialfleet extend {study.name} --trials {found.asked + 1}` makes room"
             )
-        template = enqueued(values, where="by hand")
+        template = enqueued(values, study.spec.agent, where="by hand")
         insert_waiting_trials(connection, database, study.search_id, [template])
     return counts.total
 

@@ -86,12 +86,13 @@ def import_results(database: Database, study: Study, results: Iterable[Known]) -
                 outcome.refused.append(f"{result.number}: {problem.at}: {problem.text}")
                 continue
             there.add(_key(result.origin))
+            params = space.existing(space.encode(values, knobs), knobs)
             templates.append(
                 optuna.trial.create_trial(
                     state=TrialState.COMPLETE,
                     value=result.value,
-                    params={name: space.encoded(value) for name, value in values.items()},
-                    distributions={name: distributions[name] for name in values},
+                    params=params,
+                    distributions={name: distributions[name] for name in params},
                     user_attrs={IMPORTED: result.origin},
                 )
             )

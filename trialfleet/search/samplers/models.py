@@ -1,64 +1,27 @@
-"""The samplers that a study may name. Each is one class: its options, checks, and Optuna's object.
-
-The names are Optuna 5's. Left out are its deprecated options and those that make no sense with a
-space that never changes from trial to trial.
-
-A fresh sampler for each trial knows nothing that the storage does not hold, so a trial's
-suggestions depend on the study file, the trial's number and the trials before it, never on what its
-worker did earlier. Whoever only reads a study file loads no Optuna; Optuna itself loads SciPy,
-cmaes and PyTorch only when a sampler that needs them suggests.
-"""
+"""Samplers that learn from the trials before."""
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import model_validator
 
-from trialfleet.checking.fields import Strict, by_name
 from trialfleet.checking.mistakes import FieldError
-from trialfleet.checking.rules import Flag, OneOf, Whole
-from trialfleet.search.knobs import FloatRange, IntRange
+from trialfleet.checking.rules import Flag, Whole
+from trialfleet.search.parameters import has_range
+from trialfleet.search.samplers.base import TRIALS, Sampler
 
 if TYPE_CHECKING:
     from optuna import samplers
 
     from trialfleet.study.spec import Spec
 
-_TRIALS = Whole(0, 1_000_000)
-
-
-def make_sampler(spec: Spec, trial_number: int) -> samplers.BaseSampler:
-    """The sampler that suggests for the trial of this number, and for no other."""
-    from optuna.exceptions import ExperimentalWarning
-
-    from trialfleet.seeds import sampler_seed
-
-    with warnings.catch_warnings():
-        # The study file chose it by name, and we accept only the Optuna releases that we know.
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return spec.search.sampler.build(spec, sampler_seed(spec.seed, trial_number))
-
-
-class Sampler(Strict):
-    """Suggests the searched knobs' values for a trial. Its fields are its options."""
-
-    name: str
-
-    def check(self, spec: Spec) -> None:
-        """Refuse a study that this sampler cannot search; raises FieldError."""
-
-    def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
-        """Optuna's sampler for one trial, which has this seed to itself."""
-        raise NotImplementedError
-
 
 class Tpe(Sampler):
     """Tree-structured Parzen estimator: for any number of trials and every kind of knob."""
 
     name: Literal["tpe"] = "tpe"
-    n_startup_trials: Annotated[int, _TRIALS] = 10  # random ones before the model is trusted
+    n_startup_trials: Annotated[int, TRIALS] = 10  # random ones before the model is trusted
     n_ei_candidates: Annotated[int, Whole(1, 10_000)] = 24
     multivariate: Annotated[bool, Flag()] = True  # models the knobs together, not one by one
     group: Annotated[bool, Flag()] = False  # experimental in Optuna; needs multivariate
@@ -84,44 +47,11 @@ class Tpe(Sampler):
         )
 
 
-class Random(Sampler):
-    """Independent uniform draws: the baseline that a sampler has to beat."""
-
-    name: Literal["random"] = "random"
-
-    def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
-        """Optuna's sampler."""
-        from optuna.samplers import RandomSampler
-
-        return RandomSampler(seed=seed)
-
-
-class Qmc(Sampler):
-    """A low-discrepancy sequence: more even than chance. Trial n gets the sequence's point n."""
-
-    name: Literal["qmc"] = "qmc"
-    qmc_type: Annotated[str, OneOf(("sobol", "halton"))] = "sobol"
-    scramble: Annotated[bool, Flag()] = True  # by a seed of the study's; else point 0 is a corner
-
-    def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
-        """Optuna's sampler, told which point of the sequence is the trial's."""
-        from trialfleet.search.qmc import NumberedQMCSampler
-        from trialfleet.seeds import shared_seed
-
-        return NumberedQMCSampler(
-            spec.agent,
-            qmc_type=self.qmc_type,
-            scramble=self.scramble,
-            seed=shared_seed(spec.seed),
-            independent_seed=seed,
-        )
-
-
 class Gp(Sampler):
     """A Gaussian process: the most from few trials, at seconds for each suggestion."""
 
     name: Literal["gp"] = "gp"
-    n_startup_trials: Annotated[int, _TRIALS] = 10  # random ones before the model is trusted
+    n_startup_trials: Annotated[int, TRIALS] = 10  # random ones before the model is trusted
     deterministic_objective: Annotated[bool, Flag()] = False  # a score of a few seeds is noisy
 
     def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
@@ -141,7 +71,7 @@ class Cmaes(Sampler):
 
     name: Literal["cmaes"] = "cmaes"
     allow_pickle: Annotated[bool, Flag()] = False  # no study without it; see below
-    n_startup_trials: Annotated[int, _TRIALS] = 1
+    n_startup_trials: Annotated[int, TRIALS] = 1
     popsize: Annotated[int | None, Whole(2, 10_000)] = None
     consider_pruned_trials: Annotated[bool, Flag()] = False  # wise beside hyperband
     use_separable_cma: Annotated[bool, Flag()] = False
@@ -163,7 +93,7 @@ class Cmaes(Sampler):
 
     def check(self, spec: Spec) -> None:
         """CMA-ES moves along ranges; with none, every draw would be at random."""
-        if not any(isinstance(knob, IntRange | FloatRange) for knob in spec.agent.values()):
+        if not has_range(spec.agent):
             raise FieldError(
                 '"cmaes" searches ranges and [agent] has none; use another sampler such as "tpe"'
             )
@@ -182,6 +112,3 @@ class Cmaes(Sampler):
             seed=seed,
             warn_independent_sampling=False,
         )
-
-
-SAMPLERS = by_name(Tpe, Random, Qmc, Gp, Cmaes)

@@ -1,0 +1,35 @@
+"""What every sampler of a study file is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trialfleet.checking.fields import Strict
+from trialfleet.checking.rules import Whole
+
+if TYPE_CHECKING:
+    from optuna import samplers
+
+    from trialfleet.study.spec import Spec
+
+TRIALS = Whole(0, 1_000_000)
+
+
+class Sampler(Strict):
+    """Suggests the searched knobs' values for a trial. Its fields are its options."""
+
+    name: str
+
+    def check(self, spec: Spec) -> None:
+        """Refuse a study that this sampler cannot search; raises FieldError."""
+
+    def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
+        """Optuna's sampler for one trial, which has this seed to itself."""
+        raise NotImplementedError
+
+    def count(self, spec: Spec) -> int | None:
+        """How many configurations it tries, each once; None if there is no end to them."""
+        return None
+
+    def probe(self, spec: Spec) -> None:
+        """Import what it names of the user's, and try it; raises FieldError."""
