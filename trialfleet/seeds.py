@@ -13,7 +13,7 @@ from itertools import count as count_from
 import numpy as np
 
 # The first number of each spawn key. Changing one changes every result: never do it.
-_SEARCH, _FRESH, _SAMPLER, _SHARED, _AUDIT = range(5)
+_SEARCH, _FRESH, _SAMPLER, _SHARED, _AUDIT, _RACE, _CONFIRMATION, _RACE_TEST = range(8)
 
 # PyTorch's CPU generator uses only the low 32 bits of a seed, so seeds must differ in those.
 _LOW_BITS = 0xFFFF_FFFF
@@ -34,12 +34,26 @@ def fresh_seeds(study_seed: int, finalist_rank: int, count: int) -> list[int]:
     `finalist_rank` is 0 for the best configuration of the search. All finalists of a study take the
     same `count`.
     """
-    taken: set[int] = set()
-    # A rank's seeds must avoid those of the ranks before it: draw these first.
-    for rank in range(finalist_rank):
-        _distinct(_draws(study_seed, _FRESH, rank), count, taken=taken)
-    seeds = _distinct(_draws(study_seed, _FRESH, finalist_rank), count, taken=taken)
-    return [seed | 1 for seed in seeds]
+    return [seed | 1 for seed in _of_finalist(study_seed, _FRESH, finalist_rank, count)]
+
+
+def race_seeds(study_seed: int, finalist: int, count: int) -> list[int]:
+    """The seeds of a finalist in the race: 0 <= seed < 2**63, no two finalists share one.
+
+    The lowest two bits of every seed in them say what it is for: 1 for the race, 3 for the
+    confirmation, and search seeds are even. So none has two purposes.
+    """
+    return [seed & ~3 | 1 for seed in _of_finalist(study_seed, _RACE, finalist, count)]
+
+
+def confirmation_seeds(study_seed: int, finalist: int, count: int) -> list[int]:
+    """The seeds on which a finalist is confirmed that has won, as `race_seeds` has them."""
+    return [seed | 3 for seed in _of_finalist(study_seed, _CONFIRMATION, finalist, count)]
+
+
+def race_test_seed(study_seed: int, block: int) -> int:
+    """The seed of what the tests after a block of the race draw, 0 <= seed < 2**32."""
+    return _draw32(study_seed, _RACE_TEST, block)
 
 
 def sampler_seed(study_seed: int, trial_number: int) -> int:
@@ -71,13 +85,25 @@ def _draws(study_seed: int, *key: int) -> Iterator[int]:
         done = len(state)
 
 
-def _distinct(draws: Iterator[int], count: int, *, taken: set[int]) -> list[int]:
-    """The first `count` draws that are neither repeated nor taken; they are taken afterwards."""
+def _of_finalist(study_seed: int, purpose: int, finalist: int, count: int) -> list[int]:
+    """Draws for one finalist that differ from those of all others with as many."""
+    taken: set[int] = set()
+    bits = 1 if purpose == _FRESH else 2
+    # A finalist's seeds must avoid those of the ones before it: draw these first.
+    for earlier in range(finalist):
+        _distinct(_draws(study_seed, purpose, earlier), count, taken=taken, bits=bits)
+    return _distinct(_draws(study_seed, purpose, finalist), count, taken=taken, bits=bits)
+
+
+def _distinct(draws: Iterator[int], count: int, *, taken: set[int], bits: int = 1) -> list[int]:
+    """The first `count` draws that are neither repeated nor taken; they are taken afterwards.
+
+    The lowest `bits` are left out of the comparison: they will tell what a seed is for.
+    """
     found: list[int] = []
     while len(found) < count:
         draw = next(draws)
-        # Without the lowest bit, which tells a search seed from a fresh one.
-        rest = (draw & _LOW_BITS) >> 1
+        rest = (draw & _LOW_BITS) >> bits
         if rest not in taken:
             taken.add(rest)
             found.append(draw)

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from trialfleet.seeds import fresh_seeds, sampler_seed, search_seeds, shared_seed
+from trialfleet.seeds import (
+    confirmation_seeds,
+    fresh_seeds,
+    race_seeds,
+    race_test_seed,
+    sampler_seed,
+    search_seeds,
+    shared_seed,
+)
 
 LOW_BITS = 0xFFFF_FFFF
 
@@ -65,3 +73,32 @@ def test_every_seed_depends_on_study_and_number() -> None:
     assert len(samplers) == 500
     assert all(0 <= seed < 2**32 for seed in samplers | {shared_seed(9)})
     assert len({shared_seed(study) for study in range(50)}) == 50
+
+
+@pytest.mark.parametrize("study_seed", [0, 69, 2**32 - 1])
+def test_search_race_and_confirmation_share_no_seed_in_any_bits_that_are_read(
+    study_seed: int,
+) -> None:
+    search = [seed for trial in range(200) for seed in search_seeds(study_seed, trial, 8)]
+    race = [seed for rank in range(12) for seed in race_seeds(study_seed, rank, 40)]
+    confirmed = [seed for rank in range(12) for seed in confirmation_seeds(study_seed, rank, 30)]
+    assert {seed % 2 for seed in search} == {0}
+    assert {seed % 4 for seed in race} == {1}
+    assert {seed % 4 for seed in confirmed} == {3}
+    for seeds in (race, confirmed):
+        assert len({seed & LOW_BITS for seed in seeds}) == len(seeds)
+        assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_race_seeds_collide_no_more_than_fresh_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trialfleet.seeds._LOW_BITS", 0xFF)
+    for seeds_of in (race_seeds, confirmation_seeds):
+        seeds = [seed & 0xFF for rank in range(6) for seed in seeds_of(5, rank, 8)]
+        assert len(set(seeds)) == 48
+
+
+def test_race_and_confirmation_seeds_are_those_of_every_finished_study() -> None:
+    # Golden, as those above.
+    assert race_seeds(69, 0, 2) == [2200043127769085605, 8388904983877529841]
+    assert confirmation_seeds(69, 1, 2) == [7910312742371630227, 5686014748345780383]
+    assert race_test_seed(69, 2) == 1072789162
