@@ -26,7 +26,7 @@ from sqlalchemy import text
 from benchmarks.soak_fleet import ROOT, bare_environment, temporary_server
 from benchmarks.storage import history
 from coordinator.create import create_or_join
-from coordinator.result import bootstrap_interval
+from coordinator.fresh import bootstrap_interval
 from trialfleet.cli.schema import migrate
 from trialfleet.postgres.url import parse_url
 from trialfleet.search import space

@@ -57,7 +57,7 @@ episodes = 1
 
 TRIALS = """
     SELECT CASE t.study_id WHEN s.search_id THEN 'search' ELSE 'final' END AS stage,
-           t.trial_id, t.number, t.state::text AS state, round(v.value::numeric, 2)::float AS value
+           t.trial_id, t.number, t.state::text AS state, round(v.value::numeric, 6)::float AS value
     FROM fleet.studies s
     JOIN public.trials t ON t.study_id IN (s.search_id, s.final_id)
     LEFT JOIN public.trial_values v USING (trial_id)

@@ -64,9 +64,9 @@ def read(database: Database, study: Study) -> Audited | None:
     with database.one_moment() as connection:
         audits = reading.attributes(connection, study.search_id, "audit")
         values = [
-            trial.value
+            trial.values[0]
             for trial in reading.finished(connection, study.search_id)
-            if trial.state == "COMPLETE" and trial.value is not None
+            if trial.state == "COMPLETE" and trial.values
         ]
     scores = [json.loads(audit).get("score") for audit in audits]
     return compare(values, scores, top=study.spec.final.top)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import structlog
+from optuna.study import StudyDirection
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
@@ -16,6 +19,7 @@ from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
 from trialfleet.store.trials.optuna_rows import create_study, insert_waiting_trials
+from trialfleet.study.measures import SCORE
 from trialfleet.study.spec import FINAL_SUFFIX, Spec
 
 log = structlog.get_logger()
@@ -77,8 +81,25 @@ def _create(database: Database, spec: Spec, artifacts: str) -> Study:
         ) from None
 
 
+def optuna_study(
+    connection: Connection, spec: Spec, name: str, *, attributes: Mapping[str, object] | None = None
+) -> int:
+    """Insert an Optuna study with the directions of the study's objectives; its id."""
+    objectives = spec.search.objectives
+    return create_study(
+        connection,
+        name,
+        directions=[
+            StudyDirection.MAXIMIZE if each.maximize else StudyDirection.MINIMIZE
+            for each in objectives
+        ],
+        attributes=attributes,
+        names=[] if [*objectives] == [SCORE] else [each.measure.name for each in objectives],
+    )
+
+
 def _insert(connection: Connection, database: Database, spec: Spec, artifacts: str) -> None:
-    search_id = create_study(connection, spec.name, attributes={"digest": spec.digest})
+    search_id = optuna_study(connection, spec, spec.name, attributes={"digest": spec.digest})
     values = [fixed.checked(table, spec.agent) for table in spec.enqueue]
     templates = [adding.enqueued(each, spec.agent, where="study file") for each in values]
     insert_waiting_trials(connection, database, search_id, templates)

@@ -7,6 +7,7 @@ of as many agents as the search trained at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -14,14 +15,16 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from coordinator import judged
+from coordinator.create import optuna_study
+from coordinator.ranking import excess, front, losses, ranked, spread_out
 from trialfleet.errors import StudyMismatchError
 from trialfleet.seeds import fresh_seeds
 from trialfleet.store import studies
-from trialfleet.store.steering.importing import IMPORTED
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
-from trialfleet.store.trials.optuna_rows import create_study, insert_waiting_trials
+from trialfleet.store.trials.optuna_rows import insert_waiting_trials
 from trialfleet.store.trials.reading import Counts
 
 # The budget of a search that was stopped is what it has come to.
@@ -37,41 +40,39 @@ class Finalist:
 
     rank: int  # 0 is the search's best
     number: int  # its trial in the search
-    score: float  # mean return over the search's seeds
+    values: list[float]  # of each objective, over the search's seeds
     trial: FrozenTrial
 
 
-def curve_area(points: dict[int, float]) -> float:
-    """Mean height of a learning curve: the area under it, divided by its length.
+def choose_finalists(
+    trials: list[FrozenTrial], top: int, maximize: Sequence[bool] = (True,)
+) -> list[Finalist]:
+    """The `top` best distinct configurations among the COMPLETE trials that are feasible.
+
+    See `ranked` for which is better. With several objectives, they are those that no other one
+    dominates, and where these are more than `top`, those that are far apart (`spread_out`); the
+    best by the first objective comes first.
 
     Args:
-        points: Mean return by environment step; the curve is taken to start at zero.
+        trials: Of the search.
+        top: At most so many.
+        maximize: Of each objective, whether more is better.
     """
-    area, previous_step, previous = 0.0, 0, 0.0
-    for step, value in sorted(points.items()):
-        area += (step - previous_step) * (previous + value) / 2
-        previous_step, previous = step, value
-    return area / previous_step if previous_step else 0.0
-
-
-def choose_finalists(trials: list[FrozenTrial], top: int) -> list[Finalist]:
-    """The `top` best distinct configurations among the COMPLETE trials that workers trained.
-
-    Many reach a task's highest return, so ties go to the one that learned faster (the area under
-    the evaluation curve), then to the earlier trial.
-    """
-    complete = [
-        trial
-        for trial in trials
-        if trial.state == TrialState.COMPLETE and IMPORTED not in trial.user_attrs
-    ]
-    complete.sort(key=lambda t: (-(t.value or 0.0), -curve_area(t.intermediate_values), t.number))
+    candidates = [trial for trial in ranked(trials, maximize) if excess(trial) == 0]
+    several = len(maximize) > 1
+    if several:
+        points = [losses(trial.values, maximize) for trial in candidates]
+        candidates = [candidates[index] for index in front(points)]
     chosen: list[FrozenTrial] = []
-    for trial in complete:
-        if len(chosen) < top and all(trial.params != other.params for other in chosen):
+    for trial in candidates:
+        new = all(trial.params != other.params for other in chosen)
+        if new and (several or len(chosen) < top):
             chosen.append(trial)
+    if several:
+        points = [losses(trial.values, maximize) for trial in chosen]
+        chosen = [chosen[index] for index in spread_out(points, top)]
     return [
-        Finalist(rank=rank, number=trial.number, score=trial.value or 0.0, trial=trial)
+        Finalist(rank=rank, number=trial.number, values=trial.values, trial=trial)
         for rank, trial in enumerate(chosen)
     ]
 
@@ -86,8 +87,8 @@ def begin_final(database: Database, study: Study) -> list[Finalist]:
     """Enqueue the final stage, exactly once whoever calls and however often.
 
     Returns:
-        The finalists; empty if the search has no COMPLETE trial, or is not over after all, and then
-        nothing was enqueued.
+        The finalists; empty if the search has no COMPLETE trial that is feasible, or is not over
+        after all, and then nothing was enqueued.
     """
     finalists = search_finalists(database, study)
     if not finalists:
@@ -119,7 +120,7 @@ def begin_final(database: Database, study: Study) -> list[Finalist]:
             changed = (found.budget, found.stopped) != (study.budget, study.stopped)
             if changed or not is_over(found, counts):
                 return []
-            final_id = create_study(connection, study.final_name)
+            final_id = optuna_study(connection, spec, study.final_name)
             insert_waiting_trials(connection, database, final_id, templates)
             connection.execute(
                 BEGIN,
@@ -145,4 +146,22 @@ def is_over(study: Study, counts: Counts) -> bool:
 def search_finalists(database: Database, study: Study) -> list[Finalist]:
     """The finalists of a study whose search is over; the same ones each time."""
     search = database.optuna_study(study.name)
-    return choose_finalists(search.get_trials(deepcopy=False), study.spec.final.top)
+    maximize = [objective.maximize for objective in study.spec.search.objectives]
+    return choose_finalists(search.get_trials(deepcopy=False), study.spec.final.top, maximize)
+
+
+def nothing_to_retrain(database: Database, study: Study) -> str | None:
+    """Why a search that is over has no finalists; None if it has."""
+    trials = database.optuna_study(study.name).get_trials(deepcopy=False)
+    complete = ranked(trials, [each.maximize for each in study.spec.search.objectives])
+    stopped = f" (the search was stopped: {study.stopped})" if study.stopped else ""
+    if not complete:
+        return f"no trial was completed, so there is nothing to retrain{stopped}"
+    closest = complete[0]
+    if excess(closest) == 0:
+        return None
+    missed = judged.missed(study.spec.constraints, closest.user_attrs.get("constraints", {}))
+    return (
+        f"none of {len(complete)} completed trials meets the constraints; "
+        f"trial {closest.number} came closest: {missed}{stopped}"
+    )

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sqlalchemy import Connection
+
+from coordinator import judged
 from coordinator.final import seed_groups
 from trialfleet.store import workers
 from trialfleet.store.storage import Database
@@ -32,11 +35,25 @@ class Snapshot:
     search: Counts
     final: Counts | None  # None before the final stage
     final_trials: int  # how many the final stage has, or will have
-    best: tuple[int, float] | None  # number and score of the search's best trial
+    best: tuple[int, float] | None  # number and first value of the search's best trial
     workers: list[LiveWorker]
     eta: float | None  # seconds; None when nothing has been measured yet
+    # where no COMPLETE trial meets the constraints: which came closest, and what they came to
+    closest: tuple[int, dict[str, float]] | None = None
     lost: int = 0  # attempts that ended because their worker was lost
     failures: list[Failure] = field(default_factory=list)  # the latest of each stage, newest first
+
+    @property
+    def best_told(self) -> str | None:
+        """The search's best trial so far, for people, or why there is none."""
+        if self.closest is not None:
+            number, found = self.closest
+            missed = judged.missed(self.study.spec.constraints, found)
+            return f"no trial meets the constraints yet, trial {number} is closest: {missed}"
+        if self.best is None:
+            return None
+        number, value = self.best
+        return f"best {self.study.spec.search.objectives[0].told(value)} (trial {number})"
 
     @property
     def steps_per_second(self) -> float:
@@ -50,7 +67,10 @@ def snapshot(database: Database, study: Study) -> Snapshot:
     with database.one_moment() as connection:
         search = reading.count(connection, study.search_id)
         final = None if study.final_id is None else reading.count(connection, study.final_id)
-        best = reading.best(connection, study.search_id)
+        best = best_trial(connection, study)
+        closest = None
+        if best is None and study.spec.constraints:
+            closest = reading.closest(connection, study.search_id)
         live = workers.live(connection, study.name)
         counted = reading.mean_seconds(connection, study.search_id, ["COMPLETE", "PRUNED"])
         complete = reading.mean_seconds(connection, study.search_id, ["COMPLETE"])
@@ -69,10 +89,22 @@ def snapshot(database: Database, study: Study) -> Snapshot:
         final=final,
         final_trials=final.counted + final.failed + final.pending if final else to_come,
         best=best,
+        closest=closest,
         workers=live,
         eta=None if study.ended else time_left(study.spec.task, left, [counted, complete], live),
         lost=lost,
         failures=failures,
+    )
+
+
+def best_trial(connection: Connection, study: Study) -> tuple[int, float] | None:
+    """Number and first value of the search's best trial so far."""
+    spec = study.spec
+    return reading.best(
+        connection,
+        study.search_id,
+        maximize=spec.search.objectives[0].maximize,
+        constrained=bool(spec.constraints),
     )
 
 
@@ -155,7 +187,11 @@ def as_dict(shot: Snapshot) -> dict[str, Any]:
         "search": {**asdict(shot.search), "counted": shot.search.counted},
         "final": asdict(shot.final) if shot.final else None,
         "final_trials": shot.final_trials,
+        "objectives": [*map(str, shot.study.spec.search.objectives)],
         "best": {"trial": shot.best[0], "score": shot.best[1]} if shot.best else None,
+        "closest": (
+            {"trial": shot.closest[0], "constraints": shot.closest[1]} if shot.closest else None
+        ),
         "workers": [
             {
                 **asdict(worker),

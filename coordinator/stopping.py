@@ -10,15 +10,15 @@ from trialfleet.store.trials import progress
 def due(database: Database, study: Study) -> str | None:
     """Why the search is to end now; None if it is not.
 
-    A target is reached by a trial that is COMPLETE: what it was measured at on the way counts for
-    nothing.
+    A target is reached by a trial that is COMPLETE, and that meets the study's constraints: what it
+    was measured at on the way counts for nothing. Nor is there an improvement before such a trial.
     """
     rules, study_id = study.spec.stop, study.search_id
     if not study.rules or study.paused:
         return None
     with database.one_moment() as connection:
         if rules.target is not None or rules.no_improvement is not None:
-            best = progress.best(connection, study_id)
+            best = progress.best(connection, study_id, constrained=bool(study.spec.constraints))
             if best is None:
                 pass
             elif rules.target is not None and best.sign * (best.value - rules.target) >= 0:

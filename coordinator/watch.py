@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator.dashboard.publish import publish
-from coordinator.final import begin_final, is_over
+from coordinator.final import begin_final, is_over, nothing_to_retrain
 from coordinator.lead import Leadership
 from coordinator.monitoring.notices import Notices
 from coordinator.result import StillRunningError, conclude
@@ -174,9 +174,8 @@ def _look_at_search(database: Database, study: Study) -> None:
         finalists = begin_final(database, study)
         if finalists:
             log.info("final stage begins", finalists=[finalist.number for finalist in finalists])
-        elif counts.complete == study.imported:
-            why = f" (the search was stopped: {study.stopped})" if study.stopped else ""
-            _fail(database, study, f"no trial was completed, so there is nothing to retrain{why}")
+        elif reason := nothing_to_retrain(database, study):
+            _fail(database, study, reason)
     elif study.stopped is None and (reason := due(database, study)):
         with suppress(SteeringError):  # somebody has ended the search a moment before
             course.stop(database, study, reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -30,11 +30,12 @@ from trialfleet.store.trials.optuna_rows import artifact_link
 from trialfleet.store.trials.verdicts import StoredVerdict
 from worker.audit import Audit, Remembering
 from worker.configuration import Opened, open_trial
+from worker.measuring import Measuring, resumed
 from worker.provenance import Provenance
 from worker.reports import Reports
 from worker.resume import Checkpoints
 from worker.stop import StopRequested
-from worker.trainers.protocol import Event, Job, Progress, Score, Trainer, Waiting
+from worker.trainers.protocol import Evaluation, Event, Job, Progress, Score, Trainer, Waiting
 from worker.trainers.registry import algorithm
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class Attempt:
         self._ends = time.monotonic() + (task.max_seconds or math.inf)
         self._audit = Audit(database, study, claim)
         self._judge: Remembering | None = None  # of the search's trials
+        self._measuring = Measuring(study.spec)
 
     @property
     def verdict(self) -> StoredVerdict | None:
@@ -151,11 +153,16 @@ class Attempt:
             every=self._settings.checkpoint_every,
         )
         step = self._patiently(lambda: checkpoints.restore(trainer))
+        self._measuring = self._patiently(
+            lambda: resumed(self._database, self._claim.trial_id, self._study.spec, step)
+        )
         self._patiently(self._audit.resume)
         self._watch.resume(step)
         reports = self._reports(opened, step)
         try:
             verdict, last, scores = self._train(job, trainer, reports, checkpoints)
+            with self._training():
+                taken = self._measuring.take(trainer, scores, last)
         except StopRequested:
             # Best effort, and quick: the trial is given back with or without it.
             with suppress(SQLAlchemyError, FleetError):
@@ -163,31 +170,33 @@ class Attempt:
                     checkpoints.save()
             raise
         self._patiently(reports.flush)
-        value = float(scores.mean())
+        values = taken.values
         attributes: dict[str, Any] = {
             "scores": scores.tolist(),
+            **taken.attributes,
             "seeds": list(job.seeds),
             "steps": last * len(job.seeds),
             "seconds": round(time.monotonic() - started, 3),
             "trained_by": checkpoints.trained_by,
         }
-        system = dict(reports.attributes)
+        system = {**reports.attributes, **taken.system}
         if verdict is not None:
             if last > verdict.step:
                 attributes["audit"] = {
-                    "score": value,
+                    "score": values[0],
                     "scores": attributes["scores"],
                     "steps": (last - verdict.step) * len(job.seeds),
                 }
             attributes = {**attributes, **verdict.attributes, "steps": attributes["steps"]}
-            value = verdict.value
+            values = [verdict.value]
+            system |= verdict.rungs
         if self._claim.stage == "final":
             model = self._patiently(lambda: self._store_model(trainer))
             attributes["model"] = asdict(model)
             system |= artifact_link(model.artifact, "model.safetensors")
         return Outcome(
             state="COMPLETE" if verdict is None else "PRUNED",
-            values=[value],
+            values=values,
             attributes=attributes,
             system_attributes=system,
             reports=reports,
@@ -205,13 +214,13 @@ class Attempt:
                 return audit.verdict, event.step, event.returns
             if isinstance(event, Progress):
                 continue
+            self._measuring.add(event)
             if audit.reports(event.step):
                 reports.add(event)
             written = reports.try_to_flush()
             judged = written and audit.verdict is None and event.step < job.train_steps
             if judged and reports.pruned(self._storage):
-                assert self._judge is not None, "nobody else prunes"
-                verdict = self._judge.stored(event.step, event.metrics["return"], job.seeds)
+                verdict = self._judged(trainer, event, job.seeds)
                 if not audit.chosen:
                     return verdict, event.step, event.metrics["return"]
                 self._patiently(partial(audit.begin, verdict))
@@ -219,6 +228,16 @@ class Attempt:
             if written:
                 checkpoints.save_if_due()
         raise AssertionError("a training ends with its score")
+
+    def _judged(
+        self, trainer: Trainer, evaluation: Evaluation, seeds: Sequence[int]
+    ) -> StoredVerdict:
+        """The verdict that the judge has just given."""
+        assert self._judge is not None, "nobody else prunes"
+        returns = evaluation.metrics["return"]
+        with self._training():
+            taken = self._measuring.take(trainer, returns, evaluation.step, pruned=True)
+        return self._judge.stored(evaluation.step, taken, returns, seeds)
 
     def _events(self, trainer: Trainer) -> Iterator[Event]:
         """What the trainer yields, each event within the time that it may take."""
@@ -266,6 +285,7 @@ class Attempt:
             history=self._history,
             curve={step: value for step, value in opened.curve.items() if step <= start},
             passed=passed,
+            over_seeds=self._study.spec.search.over_seeds,
         )
 
     def _store_model(self, trainer: Trainer) -> Stored:

@@ -14,6 +14,7 @@ from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import verdicts
 from trialfleet.store.trials.verdicts import StoredVerdict
+from worker.measuring import Taken
 
 
 class Remembering:
@@ -35,19 +36,22 @@ class Remembering:
         self._rungs.update(self._last.attributes)
         return self._last
 
-    def stored(self, step: int, scores: NDArray[np.float64], seeds: Sequence[int]) -> StoredVerdict:
+    def stored(
+        self, step: int, taken: Taken, scores: NDArray[np.float64], seeds: Sequence[int]
+    ) -> StoredVerdict:
         """The verdict that ended the trial, with the mean return and seed of each agent [S]."""
         why = self._last.why
         return StoredVerdict(
             step=step,
-            value=float(scores.mean()),
+            value=taken.values[0],
             attributes={
+                **taken.attributes,
                 "scores": scores.tolist(),
                 "seeds": list(seeds),
                 "steps": step * len(seeds),
                 **({"pruned_by": why.as_dict()} if why else {}),
             },
-            rungs=dict(self._rungs),
+            rungs={**self._rungs, **taken.system},
         )
 
 

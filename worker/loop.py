@@ -243,7 +243,9 @@ class Worker:
                     system_attributes=outcome.system_attributes,
                     reports=outcome.reports,
                 )
-                bound.info("finished", state=outcome.state, value=round(outcome.values[0], 2))
+                values = [round(value, 6) for value in outcome.values]
+                told = {"value": values[0]} if len(values) == 1 else {"values": values}
+                bound.info("finished", state=outcome.state, **told)
         except LeaseLostError:
             # Losing a race is normal: whoever has the trial now will finish it.
             bound.info("lease lost, dropped the trial")

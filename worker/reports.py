@@ -16,6 +16,7 @@ from trialfleet.store.optuna.history import Curves, Others
 from trialfleet.store.optuna.storage import Storage
 from trialfleet.store.storage import Database
 from trialfleet.store.trials import reports
+from trialfleet.study.values import combined
 from worker.trainers.protocol import Evaluation
 
 log = structlog.get_logger()
@@ -29,8 +30,9 @@ class Reports:
         claim: Ours.
         judge: Decides after each report; None where nothing is pruned.
         history: Of the study's other trials.
-        curve: What earlier attempts reported up to where this one begins: mean return by step.
+        curve: What earlier attempts reported up to where this one begins, by step.
         passed: Rungs that they have passed.
+        over_seeds: How the agents' returns become the one that is reported and judged.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class Reports:
         history: Curves,
         curve: Mapping[int, float],
         passed: int = 0,
+        over_seeds: str = "mean",
     ) -> None:
         self._database, self._claim = database, claim
         self._judge, self._history = judge, history
         self._curve = dict(curve)
         self._passed = passed
+        self._over_seeds = over_seeds
         self._all: list[Evaluation] = []  # kept: a report is acknowledged before it is safe
         self.sent = max(curve, default=0)  # the last step that was acknowledged
         self._finished = 0  # trials of the study that have finished, as far as we were told
@@ -65,7 +69,7 @@ class Reports:
                 self._database,
                 self._claim,
                 sent=self.sent,
-                returns=[(each.step, _mean(each)) for each in waiting],
+                returns=[(each.step, self._return(each)) for each in waiting],
                 metrics=[
                     Metric(step=each.step, name=name, values=values.tolist())
                     for each in waiting
@@ -97,7 +101,7 @@ class Reports:
         """Whether the trial ends after its last report; never while the database is away."""
         if self._judge is None:
             return False
-        self._curve.update((each.step, _mean(each)) for each in self._all)
+        self._curve.update((each.step, self._return(each)) for each in self._all)
         try:
             self._history.update(self._finished)
             others = Others(self._history, partial(self._asked, storage))
@@ -120,6 +124,6 @@ class Reports:
         name = storage.get_study_name_from_id(self._history.study_id)
         return self._database.optuna_study(name, storage=storage), trial
 
-
-def _mean(evaluation: Evaluation) -> float:
-    return float(evaluation.metrics["return"].mean())
+    def _return(self, evaluation: Evaluation) -> float:
+        returns = evaluation.metrics["return"].tolist()
+        return combined(returns, self._over_seeds, maximize=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from coordinator import judged
 from coordinator.status import steered
 from trialfleet.escape import markdown
 from trialfleet.search import space
@@ -45,6 +46,7 @@ def _asked(study: Study) -> str:
         f"{markdown(task.subject)}: {task.seeds} agents each, {task.train_steps:,} steps, "
         f"with the sampler {markdown(search.sampler.name)} and the pruner "
         f"{markdown(search.pruner.name)}. "
+        f"What counts is {markdown(judged.asked(spec))}. "
         f"Then the best {final.top} again, on {final.seeds} fresh seeds × {final.episodes} "
         f"episodes. The study's seed is {spec.seed}.",
         "",
@@ -66,14 +68,22 @@ def _found(study: Study) -> str:
     else:
         result, best = study.result, study.result["model"]
         winner = next(row for row in result["finalists"] if row["rank"] == result["winner"])
+        beyond = not judged.by_mean_score(result)
+        if warning := judged.infeasible(study.spec, result):
+            lines += [f"**{markdown(warning)}**", ""]
         lines += [
             f"Trial {winner['trial']} won, with a mean of {_number(winner['mean'])} over "
             f"{len(winner['scores'])} fresh seeds. Its best agent, of seed {best['seed']}, has a "
             f"mean of {_number(best['score'])} over {best['episodes']} episodes.",
+            *([f"It was judged by {judged.told(result, winner)}."] if beyond else []),
+            *([f"{judged.on_front(result)}."] if judged.on_front(result) else []),
             "",
             *_table(
-                ("trial", "search score", "fresh mean", "95% interval", "gap"),
-                [_row(row) for row in result["finalists"]],
+                (
+                    *("trial", "search score", "fresh mean", "95% interval", "gap"),
+                    *judged.headings(result),
+                ),
+                [(*_row(row), *judged.cells(result, row)) for row in result["finalists"]],
             ),
         ]
     return "\n".join(lines)

@@ -41,7 +41,11 @@ class Figures(Collector):
         yield trials
         for metric, value, help_text in (
             ("trials_budget", shot.study.budget, "Trials that the search is to complete or prune."),
-            ("best_value", shot.best and shot.best[1], "Score of the search's best trial."),
+            (
+                "best_value",
+                shot.best and shot.best[1],
+                "First value of the search's best trial.",
+            ),
             ("agent_steps_per_second", shot.steps_per_second, "Of all workers together."),
             ("workers", len(shot.workers), "Workers that are alive."),
             ("study_seconds", shot.study.seconds, "From the study's creation to now, or its end."),

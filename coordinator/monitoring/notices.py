@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from coordinator.status import best_trial
 from trialfleet.escape import printable
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
@@ -61,7 +62,7 @@ class Notices:
             for study_id in study.optuna_ids:
                 self._positions[study_id] = news.position(connection, study_id)
             counts = reading.count(connection, study.search_id)
-            best = reading.best(connection, study.search_id)
+            best = best_trial(connection, study)
         self._best = best[1] if best else None
         self._begun, self._ended, self._stopped = True, study.ended, study.stopped
         if study.ended:
@@ -93,14 +94,18 @@ class Notices:
                     trial=trial.number,
                     reason=trial.reason,
                 )
-            elif trial.state == "COMPLETE" and stage == "search" and trial.value is not None:
+            elif trial.state != "COMPLETE" or not trial.feasible:
+                continue
+            elif stage == "search" and trial.value is not None:
                 before = self._best
-                if before is None or trial.value > before:
+                objective = study.spec.search.objectives[0]
+                more, less = trial.value, before if before is not None else 0.0
+                if before is None or (more > less if objective.maximize else more < less):
                     self._best = trial.value
                     self._tell(
                         "best",
                         study,
-                        f"new best {trial.value:.2f} (trial {trial.number})",
+                        f"new best {objective.told(trial.value)} (trial {trial.number})",
                         trial=trial.number,
                         score=trial.value,
                         before=before,

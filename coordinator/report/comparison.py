@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from coordinator import judged
 from coordinator.report.difference import Difference, compare
 from trialfleet.errors import UsageError
 from trialfleet.store.studies import Study
@@ -28,7 +29,10 @@ class Comparison:
         if not self.difference.told_apart:
             return f"{first} and {second} cannot be told apart on these seeds"
         better, worse = (first, second) if self.difference.difference > 0 else (second, first)
-        return f"{better} is better than {worse} by {abs(self.difference.difference):.1f}"
+        # Of a study that something else decided, the mean score is still what both have.
+        plain = all(judged.by_mean_score(study.result or {}) for study in self.studies)
+        by = f"{abs(self.difference.difference):.1f}"
+        return f"{better} is better than {worse} by {by}{'' if plain else ' in mean score'}"
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, as JSON."""
@@ -71,6 +75,9 @@ def compare_studies(first: Study, second: Study) -> Comparison:
     ]
     if finals[0]["episodes"] != finals[1]["episodes"]:
         unlike.append(f"final.episodes: {finals[0]['episodes']} and {finals[1]['episodes']}")
+    asked = [judged.asked(study.spec) for study in (first, second)]
+    if asked[0] != asked[1]:
+        unlike.append(f"search.objectives: {asked[0]} and {asked[1]}")
     winners = _winner(first), _winner(second)
     return Comparison(
         studies=(first, second),

@@ -13,11 +13,10 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from coordinator.final import curve_area
+from coordinator.ranking import excess, losses, ranked
 from coordinator.retrain import without_replaced
 from trialfleet.store import metrics
 from trialfleet.store.metrics import Curve
-from trialfleet.store.steering.importing import IMPORTED
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials.attempts import TrialAttempt, read_attempts
@@ -45,7 +44,14 @@ class StudyData:
     def finalists(self) -> list[dict[str, Any]]:
         """The finalists that stand, the best on fresh seeds first, then those that failed."""
         rows = self.result["finalists"] if self.result else []
-        return sorted(rows, key=lambda row: (bool(row["failures"]), -row.get("mean", 0.0)))
+        return sorted(
+            rows,
+            key=lambda row: (
+                bool(row["failures"]),
+                losses(row["values"], self.maximize) if "values" in row else (),
+                -row.get("mean", 0.0),
+            ),
+        )
 
     @property
     def winner(self) -> dict[str, Any] | None:
@@ -57,17 +63,13 @@ class StudyData:
 
     @cached_property
     def complete(self) -> list[FrozenTrial]:
-        """The search's COMPLETE trials that workers trained, by first objective, the best first."""
-        sign = -1.0 if self.maximize[0] else 1.0
-        found = [
-            trial
-            for trial in self.search
-            if trial.state == TrialState.COMPLETE and IMPORTED not in trial.user_attrs
-        ]
-        return sorted(
-            found,
-            key=lambda t: (sign * t.values[0], -curve_area(t.intermediate_values), t.number),
-        )
+        """The search's COMPLETE trials, the best first; see `ranked`."""
+        return ranked(self.search, self.maximize)
+
+    @property
+    def best(self) -> FrozenTrial | None:
+        """The best of them that meets the constraints."""
+        return next((trial for trial in self.complete if excess(trial) == 0), None)
 
     @cached_property
     def trials(self) -> dict[tuple[int, int], FrozenTrial]:

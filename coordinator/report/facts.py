@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from coordinator import audit
+from coordinator import audit, judged
 from coordinator.audit import Audited
 from coordinator.report.data import StudyData
 from coordinator.status import steered
@@ -130,7 +130,7 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
         ),
         (
             "What is reported",
-            "the mean "
+            f"judged by {judged.asked(spec)}; the mean "
             + (
                 f"return over test seeds, {spec.final.episodes} greedy episodes each"
                 if task.objective is None

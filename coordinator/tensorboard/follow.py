@@ -54,7 +54,8 @@ class Follower:
         root = RunFiles(logdir)
         if not root.tags:
             study = studies.find(database, name)
-            root.put(0, hparams.experiment(study.spec.agent, TAGS["return"]))
+            first = study.spec.search.objectives[0].measure.name
+            root.put(0, hparams.experiment(study.spec.agent, TAGS["return"], judged_by=first))
             if not choice.seeds:
                 root.put(0, hparams.layout(BANDS))
         root.close()

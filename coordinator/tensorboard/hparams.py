@@ -27,13 +27,13 @@ from trialfleet.search.knobs import (
 Value: TypeAlias = summary_pb2.Summary.Value
 
 
-def experiment(space: SearchSpace, metric: str) -> Iterable[Value]:
+def experiment(space: SearchSpace, metric: str, *, judged_by: str = "score") -> Iterable[Value]:
     """Every hyperparameter, the searched ones first, and what a run is judged by."""
     searched = space.searched()
     names = [*searched, *(name for name in space if name not in searched)]
     declared = [summary_v2.HParam(name, _domain(space[name])) for name in names]
     metrics = [
-        summary_v2.Metric(SCORE, display_name="Score"),
+        summary_v2.Metric(SCORE, display_name=judged_by.capitalize()),
         summary_v2.Metric(metric, display_name=metric),
     ]
     [value] = summary_v2.hparams_config_pb(declared, metrics).value

@@ -99,7 +99,12 @@ def choose(connection: Connection, study: Study, choice: Choice) -> list[Group]:
         chosen = following.watched(connection, study.search_id, every=True)
     else:
         chosen = following.watched(
-            connection, study.search_id, numbers=finalists, running=True, best=BEST
+            connection,
+            study.search_id,
+            numbers=finalists,
+            running=True,
+            best=BEST,
+            maximize=study.spec.search.objectives[0].maximize,
         )
     seeds = study.spec.task.seeds
     search = [

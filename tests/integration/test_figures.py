@@ -82,7 +82,7 @@ def test_a_worker_counts_its_claims(database: Database, monkeypatch: pytest.Monk
     worker = Worker(database, "trivial", settings=Settings(), stop=Stop())
     claimed = []
 
-    def finish_by_hand(claim: object, *, asked: float) -> None:
+    def finish_by_hand(served: object, claim: object, *, asked: float) -> None:
         claimed.append(claim)
         finish(database, claim)  # type: ignore[arg-type]
         if len(claimed) == 2:

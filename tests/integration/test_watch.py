@@ -295,13 +295,13 @@ def test_the_snapshot_tells_where_a_study_stands(database: Database) -> None:
     # A pruned trial's value is no score.
     assert told["best"] == {"trial": 1, "score": 3.5}
     assert [
-        (each.number, each.state, each.value, each.reason)
+        (each.number, each.state, each.values, each.reason)
         for each in finished(database, study.search_id)
     ] == [
-        (0, "COMPLETE", 1.5, None),
-        (1, "COMPLETE", 3.5, None),
-        (2, "PRUNED", 9.0, None),
-        (3, "FAIL", None, "it burned"),
+        (0, "COMPLETE", [1.5], None),
+        (1, "COMPLETE", [3.5], None),
+        (2, "PRUNED", [9.0], None),
+        (3, "FAIL", [], "it burned"),
     ]
 
 

@@ -106,9 +106,31 @@ def test_other_tasks_are_named() -> None:
     assert found.unlike == ["task.train_steps: 1000 and 2000"]
 
 
+TABLES = """
+name = "x"
+[task]
+env_args = { gravity = { "9.8 m" = 1 } }
+[agent]
+gamma = { low = 0.9, high = 0.99 }
+[[constraints]]
+measure = "parameters"
+at_most = 5_000
+[[constraints]]
+measure = "steps_to_475"
+at_most = 20_000
+over_seeds = "worst"
+[[enqueue]]
+gamma = 0.95
+"""
+
+
 @pytest.mark.parametrize(
     "text",
-    [EXAMPLE, *(path.read_text(encoding="utf-8") for path in (ROOT / "studies").glob("*.toml"))],
+    [
+        EXAMPLE,
+        TABLES,
+        *(path.read_text(encoding="utf-8") for path in (ROOT / "studies").glob("*.toml")),
+    ],
 )
 def test_a_study_becomes_its_file_again(text: str) -> None:
     spec = parse(text, source="x.toml")

@@ -48,12 +48,17 @@ def check_invariants(database: Database, study_name: str) -> None:
         # Those that no worker trained keep numbers dense, and count for nothing else.
         search = [trial for trial in every if "imported" not in trial["attributes"]]
         final = _trials(connection, study.final_id) if study.final_id is not None else []
-        broken += [f"search: {line}" for line in [*_dense(every), *_each_ending(search)]]
-        broken += [f"final: {line}" for line in [*_dense(final), *_each_ending(final)]]
+        objectives = len(spec.get("search", {}).get("objectives", ["score:max"]))
+        broken += [
+            f"search: {line}" for line in [*_dense(every), *_each_ending(search, objectives)]
+        ]
+        broken += [f"final: {line}" for line in [*_dense(final), *_each_ending(final, objectives)]]
     store = open_store(study.artifacts, database)
     broken += _models(store, final)
     if study.stage == "done":
         broken += _model(store, study.result["model"], "the best agent")
+        for number, model in study.result.get("models", {}).items():
+            broken += _model(store, model, f"the agent of trial {number}")
     budget = study.budget - study.imported
     if len(every) - len(search) != study.imported:
         broken.append(f"B: {len(every) - len(search)} imported trials, not {study.imported}")
@@ -83,7 +88,7 @@ def _dense(trials: list[dict[str, Any]]) -> list[str]:
     return [] if numbers == list(range(len(trials))) else [f"D: the numbers are {numbers}"]
 
 
-def _each_ending(trials: list[dict[str, Any]]) -> list[str]:
+def _each_ending(trials: list[dict[str, Any]], objectives: int) -> list[str]:
     broken = []
     for trial in trials:
         state, number = trial["state"], trial["number"]
@@ -96,7 +101,8 @@ def _each_ending(trials: list[dict[str, Any]]) -> list[str]:
             if outcomes["finished"] != 1 or trial["attempts"][-1] != "finished":
                 broken.append(f"E: trial {number} is {state} after attempts {trial['attempts']}")
             values = trial["values"] or []
-            if len(values) != 1 or values[0] is None or not math.isfinite(values[0]):
+            finite = all(value is not None and math.isfinite(value) for value in values)
+            if len(values) != objectives or not finite:
                 broken.append(f"E: trial {number} is {state} with values {values}")
             # A retry that mixed its reports with those of the attempt before it would show here.
             if trial["reported"] != trial["drawn"] or not trial["reported"]:

@@ -54,6 +54,8 @@ net_arch = [8]
 
 [search]
 trials = {trials}
+objectives = {objectives}
+over_seeds = "{over_seeds}"
 sampler = {sampler}
 pruner = {pruner}
 audit = {audit}
@@ -64,6 +66,7 @@ max_attempts = {max_attempts}
 top = {top}
 seeds = {final_seeds}
 episodes = 1
+{more}
 """
 
 
@@ -85,6 +88,9 @@ def trivial_study(
     audit: float = 0.0,
     top: int = 2,
     final_seeds: int = 3,
+    objectives: str = '["score"]',
+    over_seeds: str = "mean",
+    more: str = "",
 ) -> str:
     """A study file whose trials take milliseconds; what it learns is nothing."""
     return TRIVIAL.format(**locals())

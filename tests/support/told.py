@@ -14,8 +14,8 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
+from coordinator.fresh import bootstrap_interval
 from coordinator.report.data import StudyData
-from coordinator.result import bootstrap_interval
 from tests.support.studies import trivial_spec
 from trialfleet.store.leases import Stage
 from trialfleet.store.studies import Study

@@ -166,7 +166,8 @@ def test_a_snapshot_as_json_is_plain_data() -> None:
     assert told["steps_per_second"] == 1_234.0
     assert set(told) == {
         "study", "stage", "budget", "seconds", "reason", "search", "final", "final_trials", "best",
-        "workers", "steps_per_second", "eta", "attempts_lost", "failures",
+        "closest", "objectives", "workers", "steps_per_second", "eta", "attempts_lost", "failures",
+        "priority", "paused", "stopped", "imported", "former_finals",
     }  # fmt: skip
 
 

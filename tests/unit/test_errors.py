@@ -25,6 +25,7 @@ def test_the_exit_codes_are_what_scripts_rely_on() -> None:
     assert {error.__name__: error.exit_code for error in ERRORS if error.exit_code != 1} == {
         "StudyFileError": 2,
         "UsageError": 2,
+        "SteeringError": 2,
         "NothingToShowError": 2,
         "SystemRefusedError": 2,
         "DatabaseRefusedError": 2,

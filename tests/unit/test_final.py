@@ -9,8 +9,9 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from coordinator.final import choose_finalists, curve_area, seed_groups
-from coordinator.result import bootstrap_interval
+from coordinator.final import choose_finalists, seed_groups
+from coordinator.fresh import bootstrap_interval
+from trialfleet.study.values import curve_area
 
 
 def trial(
@@ -39,7 +40,8 @@ def chosen(trials: list[FrozenTrial], top: int) -> list[int]:
 def test_the_highest_scores_come_first() -> None:
     trials = [trial(0, 3.0), trial(1, 9.0), trial(2, -5.0), trial(3, 7.0)]
     finalists = choose_finalists(trials, 3)
-    assert [(f.rank, f.number, f.score) for f in finalists] == [(0, 1, 9.0), (1, 3, 7.0), (2, 0, 3)]
+    found = [(finalist.rank, finalist.number, finalist.values) for finalist in finalists]
+    assert found == [(0, 1, [9.0]), (1, 3, [7.0]), (2, 0, [3.0])]
     assert finalists[0].trial is trials[1]
 
 
@@ -71,6 +73,40 @@ def test_only_complete_trials_get_in(state: TrialState) -> None:
     other.state, other.values = state, [99.0]
     assert chosen([other, trial(1, 2.0)], 2) == [1]
     assert chosen([other], 2) == []
+
+
+def several(number: int, *values: float, rate: float | None = None) -> FrozenTrial:
+    made = optuna.trial.create_trial(
+        values=[*values],
+        params={"rate": number / 100 if rate is None else rate},
+        distributions={"rate": FloatDistribution(0.0, 1.0)},
+    )
+    made.number = number
+    return made
+
+
+def test_with_several_objectives_it_is_what_no_other_dominates() -> None:
+    trials = [
+        several(0, 100.0, 10.0),
+        several(1, 500.0, 90.0),
+        several(2, 300.0, 40.0),
+        several(3, 290.0, 41.0),  # dominated by 2
+        several(4, 300.0, 40.0, rate=0.02),  # the configuration of 2 once more
+    ]
+    found = choose_finalists(trials, 5, (True, False))
+    assert [(each.rank, each.number) for each in found] == [(0, 1), (1, 2), (2, 0)]
+    assert [each.number for each in choose_finalists(trials, 2, (True, False))] == [1, 0]
+    assert [each.number for each in choose_finalists(trials, 1, (True, False))] == [1]
+    assert choose_finalists([], 2, (True, False)) == []
+
+
+def test_what_violates_a_constraint_is_not_in_it() -> None:
+    best = trial(0, 9.0)
+    best.system_attrs["constraints"] = [0.0, 0.01]
+    met = trial(1, 8.0)
+    met.system_attrs["constraints"] = [0.0, -3.0]
+    assert chosen([best, met], 2) == [1]
+    assert chosen([best], 2) == []
 
 
 def test_there_may_be_fewer_than_wanted() -> None:

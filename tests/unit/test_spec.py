@@ -63,6 +63,8 @@ def test_defaults() -> None:
         },
         "search": {
             "trials": 50,
+            "objectives": ["score:max"],
+            "over_seeds": "mean",
             "sampler": {
                 "name": "tpe",
                 "n_startup_trials": 10,
@@ -76,6 +78,7 @@ def test_defaults() -> None:
             "max_failures": 10,
             "max_attempts": 3,
         },
+        "constraints": [],
         "final": {"top": 3, "seeds": 10, "episodes": 150},
         "stop": {},
         "enqueue": [],
@@ -178,11 +181,11 @@ def test_golden_digests() -> None:
     assert FORMAT == 4
     assert (
         parse('name = "x"', source="x").digest
-        == "45ef77d8bcaee374515f12aab0e2867c7efda0bdb4da5ae39e823e44621a720c"
+        == "566a24f39e100192e3b715ce1ed1426cf3b1bfdedf3f0598448b068bab8531a2"
     )
     assert (
         parse(EXAMPLE, source="x").digest
-        == "e3554e9522d9a39054c31fe7813bb97c283382eb6510be5fbd78fe331eaf9108"
+        == "7f1237b45f5e3b3b0403e66eabba7087c1d257554aa5e87c2bc2756a7d0c00cf"
     )
 
 

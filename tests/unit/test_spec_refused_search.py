@@ -17,6 +17,8 @@ FIELDS: list[tuple[str, str, str, list[str]]] = [
     ("search", "max_failures = -1", "search.max_failures", ["-1;", f"{WHOLE} 0 to"]),
     ("search", "max_attempts = 0", "search.max_attempts", ["0;", f"{WHOLE} 1 to"]),
     ("search", "audit = 1.1", "search.audit", ["1.1;", "a number from 0 to 1"]),
+    ("search", "objectives = 4", "search.objectives", ["4;", "a list of 1 to 8 objectives"]),
+    ("search", "over_seeds = 'sum'", "search.over_seeds", ["'sum';", '"median"']),
     ("search", "sampler = 'tpee'", "search.sampler", ["'tpee';", "did you mean tpe?"]),
     (
         "search",

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from coordinator.judged import asked
 from trialfleet.checking.mistakes import FieldError
 from trialfleet.cli.trying import Tried, try_task
 from trialfleet.errors import StudyFileError
@@ -43,6 +44,7 @@ def study_report(spec: Spec, tried: Tried | None) -> RenderableType:
     for name, value in {
         "study": f"{spec.name} (seed {spec.seed}, digest {spec.digest[:12]})",
         **_task(spec, tried),
+        "objective": asked(spec),
         "search": f"{_trials(spec)}, sampler {_options(sampler)}, pruner {_options(pruner)}",
         "final": f"the best {final.top} × {final.seeds} fresh seeds"
         + (f" × {final.episodes} episodes" if task.objective is None else ""),

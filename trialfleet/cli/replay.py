@@ -15,7 +15,9 @@ from trialfleet.errors import UsageError
 from trialfleet.search import space
 from trialfleet.store import metrics, studies
 from trialfleet.store.storage import Database
+from trialfleet.study.spec import Spec
 from worker.configuration import make_job
+from worker.measuring import Measuring, Taken, wanted
 from worker.provenance import find_device, hardware, versions
 from worker.trainers.environment import Environment
 from worker.trainers.protocol import WALL_CLOCK, Evaluation, Score
@@ -91,33 +93,59 @@ def replay_trial(
     job = make_job(study, knobs, seeds, final=final, device=device)
     use_one_thread()
     trainer = algorithm(task.algorithm).make_trainer(job)
-    equal, scores = True, None
+    equal, scores, taken = True, None, None
+    measuring = Measuring(study.spec)
     # A pruned trial of the pruning audit was trained to its end, too.
     audit = trial.user_attrs.get("audit", {}).get("scores")
     with closing(trainer):
         for event in trainer.run():
             if isinstance(event, Evaluation) and event.step <= last:
+                measuring.add(event)
                 wrong = _differences(stored, event)
                 equal = equal and not wrong
                 console.print(_line(event.step, stored["return"], event.metrics["return"], wrong))
                 if trial.state == TrialState.PRUNED and event.step == last:
                     scores = event.metrics["return"].tolist()
+                    taken = measuring.take(trainer, event.metrics["return"], event.step)
                     if audit is None:
                         break
             elif isinstance(event, Score):
                 if audit is None:
                     scores = event.returns.tolist()
+                    taken = measuring.take(trainer, event.returns, event.step)
                 else:
                     wrong = [] if event.returns.tolist() == audit else ["audit"]
                     equal = equal and not wrong
                     console.print("trained on after it was pruned:")
                     console.print(_line(event.step, {event.step: audit}, event.returns, wrong))
     equal = equal and scores == trial.user_attrs["scores"]
+    wrong = _other_measures(study.spec, trial, taken)
+    for name in wrong:
+        console.print(f"{name}: DIFFERENT")
+    equal = equal and not wrong
+    again = taken.values if taken is not None else [float("nan")]
+    shown = [", ".join(map(str, values)) for values in (trial.values, again)]
     console.print(
         f"trial {number}: {'equal to the bit' if equal else 'NOT equal'} "
-        f"(score {trial.value} stored, {np.mean(scores or np.nan)} again)"
+        f"(score {shown[0]} stored, {shown[1]} again)"
     )
     return equal
+
+
+def _other_measures(spec: Spec, trial: FrozenTrial, taken: Taken | None) -> list[str]:
+    """Measures and objectives that differ, other than those that differ each time."""
+    if taken is None:
+        return []
+    clock = {measure.name for measure in wanted(spec) if measure.kind.clock}
+    stored, again = trial.user_attrs.get("measures", {}), taken.attributes.get("measures", {})
+    found = [name for name in stored if name not in clock and stored[name] != again.get(name)]
+    for objective, before, now in zip(
+        spec.search.objectives, trial.values, taken.values, strict=True
+    ):
+        name = objective.measure.name
+        if name not in clock and name not in found and before != now:
+            found.append(name)
+    return found
 
 
 def _differences(stored: dict[str, dict[int, list[float]]], event: Evaluation) -> list[str]:

@@ -57,8 +57,15 @@ def _audit(tables: Tables) -> Tables:
 
 
 def _choices_of_later(tables: Tables) -> Tables:
-    """What format 4 lets a study ask for, it did not ask for."""
-    return tables
+    """What format 4 lets a study ask for, it did not ask for.
+
+    A trial's value was its score, the mean over its agents, whatever else it came to.
+    """
+    search = tables.get("search", {})
+    if not isinstance(search, dict):
+        return tables
+    before = {"objectives": ["score:max"], "over_seeds": "mean"}
+    return {"constraints": [], **tables, "search": {**before, **search}}
 
 
 _STEPS: Mapping[int, Callable[[Tables], Tables]] = {

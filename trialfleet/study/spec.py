@@ -24,11 +24,20 @@ from trialfleet.checking.rules import OneOf, Pattern, Real, Rule, Whole
 from trialfleet.errors import VersionMismatchError
 from trialfleet.search.algorithms import ALGORITHMS, params_of
 from trialfleet.search.knobs import SearchSpace
-from trialfleet.search.pruners import ANY_PRUNER, Hyperband, Pruner
+from trialfleet.search.pruners import ANY_PRUNER, Hyperband, NoPruner, Pruner
 from trialfleet.search.samplers import ANY_SAMPLER, Sampler, Tpe
 from trialfleet.study import formats, own
+from trialfleet.study.constraints import Constraint, Constraints
 from trialfleet.study.enqueued import Enqueued, check_enqueued
 from trialfleet.study.environments import Arguments, Table, Wrappers
+from trialfleet.study.measures import (
+    SCORE,
+    Measure,
+    Objective,
+    Objectives,
+    OverSeeds,
+    check_measure,
+)
 from trialfleet.study.stops import Stop
 
 FINAL_SUFFIX = ".final"  # NAME.final is the study of NAME's final stage
@@ -172,7 +181,12 @@ class Search(Strict):
 
     # trials that count: completed and pruned ones
     trials: Annotated[int, Whole(1, 1_000_000)] = 50
+    # what is searched for; `objective = "score"` is short for a list of one
+    objectives: Annotated[tuple[Objective, ...], Objectives()] = (SCORE,)
+    # how the values of a trial's agents become the trial's: mean, median, iqm or worst
+    over_seeds: Annotated[str, OverSeeds()] = "mean"
     sampler: Annotated[Sampler, ANY_SAMPLER] = Tpe()
+    # hyperband, or none where there is no single objective that evaluations tell of
     pruner: Annotated[Pruner, ANY_PRUNER] = Hyperband()
     # share of the pruned trials that are trained to their end, to see what pruning costs
     audit: Annotated[float, Real(0, 1)] = 0.0
@@ -191,6 +205,33 @@ class Search(Strict):
             self.pruner.probe(spec)
         with under("search.sampler"):
             self.sampler.probe(spec)
+
+    @property
+    def prunable(self) -> bool:
+        """Whether evaluations tell how the objective stands: what a pruner judges by."""
+        return len(self.objectives) == 1 and self.objectives[0].judged_by_returns
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_objective_is_a_list(cls, table: Any) -> Any:
+        if not isinstance(table, dict):
+            return table
+        table = dict(table)
+        if "objective" in table:
+            if "objectives" in table:
+                raise FieldError("is there beside objectives; must be one of them", at="objective")
+            with under("objective"):
+                table["objectives"] = [Objective.parse(table.pop("objective"))]
+        if "pruner" not in table and "objectives" in table:
+            with under("objectives"):
+                objectives = Objectives().check(table["objectives"])
+            if not cls.model_construct(objectives=objectives).prunable:
+                table["pruner"] = NoPruner()
+        return table
+
+    @field_serializer("objectives")
+    def _objectives_as_text(self, objectives: tuple[Objective, ...]) -> list[str]:
+        return [*map(str, objectives)]
 
 
 class Final(Strict):
@@ -214,6 +255,8 @@ class Spec(Strict):
     task: Task = Task()
     agent: Annotated[SearchSpace, _Space()] = SearchSpace({})
     search: Search = Search()
+    # what a trial must come to for its value to count
+    constraints: Annotated[tuple[Constraint, ...], Constraints()] = ()
     final: Final = Final()
     # when the search ends before all its trials are trained
     stop: Stop = Stop()
@@ -289,10 +332,20 @@ class Spec(Strict):
         with under("agent"):
             params_of(self.task.algorithm).check(self.agent, self.task)
         with under("search.pruner"):
+            self._pruner_has_what_it_judges()
             self.search.pruner.check(self)
         with under("search.sampler"):
             self.search.sampler.check(self)
         check_enqueued(self)
+        self._can_be_measured()
+        with under("stop"):
+            self.stop.check(len(self.search.objectives))
+        if self.search.audit and [*map(str, self.search.objectives)] != [str(SCORE)]:
+            raise FieldError(
+                f"{self.search.audit:g}; the audit compares scores, and the objective is"
+                f" {', '.join(map(str, self.search.objectives))}; must be 0",
+                at="search.audit",
+            )
         if self.final.top > self.budget:
             points = self.budget < self.search.trials
             what = "there are configurations" if points else "search.trials"
@@ -302,6 +355,40 @@ class Spec(Strict):
                 at="final.top",
             )
         return self
+
+    def _can_be_measured(self) -> None:
+        task, search = self.task, self.search
+        asked: list[tuple[str, str, Measure, str | None]] = [
+            ("search", "objectives", each.measure, None) for each in search.objectives
+        ]
+        asked += [
+            (f"constraints.{number}", "measure", each.measure, each.over_seeds)
+            for number, each in enumerate(self.constraints, start=1)
+        ]
+        for table, at, measure, over_seeds in asked:
+            with under(table):
+                check_measure(
+                    measure,
+                    over_seeds or search.over_seeds,
+                    seeds=task.seeds,
+                    own_training=task.objective is not None,
+                    at=at,
+                )
+
+    def _pruner_has_what_it_judges(self) -> None:
+        objectives = self.search.objectives
+        if self.search.prunable or isinstance(self.search.pruner, NoPruner):
+            return
+        name = f'"{self.search.pruner.name}"'
+        if len(objectives) > 1:
+            raise FieldError(
+                f"{name}; a pruner judges one value, and there are {len(objectives)} objectives: a"
+                ' trial that is behind in one may be ahead in another; must be "none"'
+            )
+        raise FieldError(
+            f"{name}; pruners judge the returns of evaluations, which say nothing certain of"
+            f' {objectives[0]}; must be "none", or the objective score or auc'
+        )
 
 
 def _algorithm(tables: Any) -> str | None:
@@ -316,8 +403,8 @@ def _algorithm(tables: Any) -> str | None:
 def _known_keys(algorithm: str | None) -> Mapping[str, Collection[str]]:
     """The keys of a study file, each with those of its table."""
     known: dict[str, Collection[str]] = dict.fromkeys(Spec.model_fields, ())
-    known |= {"task": Task.model_fields, "search": Search.model_fields, "final": Final.model_fields}
-    known["stop"] = Stop.model_fields
+    known |= {"task": Task.model_fields, "final": Final.model_fields, "stop": Stop.model_fields}
+    known["search"] = ["objective", *Search.model_fields]
     known["agent"] = [knob.name for knob in dataclasses.fields(params_of(algorithm or "dqn"))]
     return known
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from trialfleet.checking.fields import Strict
+from trialfleet.checking.mistakes import FieldError
 from trialfleet.checking.rules import Real, Whole
 
 _YEAR = 366 * 24 * 3600  # seconds
@@ -16,7 +17,7 @@ class Stop(Strict):
     Trials under way run to their end, so a rule may be overstepped by what they still take.
     """
 
-    # a trial was completed with this score, or a better one
+    # a trial was completed with this value, or a better one, and meets the constraints
     target: Annotated[float | None, Real(-1e300, 1e300)] = None
     # so many trials that count have ended since the best so far
     no_improvement: Annotated[int | None, Whole(1, 1_000_000)] = None
@@ -24,3 +25,14 @@ class Stop(Strict):
     seconds: Annotated[float | None, Real(0, _YEAR, exclusive_low=True)] = None
     # environment steps of all agents: of trials that count, and of those under way
     steps: Annotated[int | None, Whole(1, 10**15)] = None
+
+    def check(self, objectives: int) -> None:
+        """Refuse rules about the best trial where there is none; raises FieldError."""
+        for name in ("target", "no_improvement"):
+            if objectives > 1 and (value := getattr(self, name)) is not None:
+                raise FieldError(
+                    f"{value:g}; there are {objectives} objectives, and of trials that are each"
+                    " better in another one none is the best; must be left out, or be a rule of"
+                    " seconds or steps",
+                    at=name,
+                )

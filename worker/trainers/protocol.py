@@ -148,6 +148,14 @@ class SavedAgents(Protocol):
         """
 
     @staticmethod
+    def count_parameters(arrays: Mapping[str, NDArray[Any]]) -> int:
+        """The numbers in its networks that were learned.
+
+        Raises:
+            ValueError: The arrays are no agent of this algorithm.
+        """
+
+    @staticmethod
     def play_saved(
         arrays: Mapping[str, NDArray[Any]], env: EnvLike, *, seed: int, episodes: int
     ) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ import plotly.io as pio
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from coordinator import judged
 from coordinator.report import facts
 from coordinator.report.account import KINDS, account
 from coordinator.report.data import StudyData
@@ -21,6 +22,7 @@ from coordinator.report.studyfile import as_toml
 from trialfleet import __version__
 from trialfleet.errors import NothingToShowError
 from trialfleet.search.parameters import parameters
+from trialfleet.study.measures import amount
 
 # Plots by the section that shows them, in its order.
 SECTIONS: Mapping[str, tuple[str, ...]] = {
@@ -64,7 +66,12 @@ def page(data: StudyData, *, pictures: Iterable[Path] = ()) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"score": _score, "duration": _duration, "param": _param}
+    environment.filters |= {
+        "score": _score,
+        "amount": amount,
+        "duration": _duration,
+        "param": _param,
+    }
     failures, pruned = facts.failures(data), facts.pruned(data)
     winner = data.winner
     return environment.get_template("report.html.j2").render(
@@ -73,9 +80,19 @@ def page(data: StudyData, *, pictures: Iterable[Path] = ()) -> str:
         spec=data.study.spec,
         states=data.states(),
         winner=winner,
+        asked=judged.asked(data.study.spec),
+        judged_by=judged.told(data.result, winner) if data.result and winner else "",
+        front=data.result.get("front", []) if data.result else [],
+        on_front=judged.on_front(data.result) if data.result else "",
+        beside=judged.headings(data.result) if data.result else [],
+        cells={
+            row["rank"]: judged.cells(data.result, row) for row in data.finalists if data.result
+        },
+        first=data.study.spec.search.objectives[0],
         finalists=data.finalists,
         runner_up=_runner_up(data),
-        best=data.complete[0] if data.complete else None,
+        best=data.best,
+        infeasible=judged.infeasible(data.study.spec, data.result) if data.result else "",
         searched=[*data.study.spec.agent.searched()],
         picture=_picture(pictures) if winner else None,
         plots=plots,
@@ -149,7 +166,7 @@ def _runner_up(data: StudyData) -> dict[str, Any] | None:
     """The second best finalist, and how far the winner is from it."""
     winner = data.winner
     others = [row for row in data.finalists if row is not winner and not row["failures"]]
-    if winner is None or not others:
+    if winner is None or not others or not judged.by_mean_score(data.result or {}):
         return None
     return {**others[0], "apart": compare(winner["scores"], others[0]["scores"])}
 

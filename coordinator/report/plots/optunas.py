@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from coordinator.report.data import StudyData
 from trialfleet.errors import NothingToShowError
 from trialfleet.search.parameters import parameters
+from trialfleet.study.measures import SCORE
 
 # How many trials a plot shows: more would be a blot, or a file that no browser opens.
 LIMITS = {
@@ -76,7 +77,7 @@ def draw(
         options["params"] = [*map(shown, params)] or None
     if name in _TAKES_TARGET:
         options["target"] = _target(data)
-        options["target_name"] = "score (mean return)"
+        options["target_name"] = shown(_target_name(data))
     if name == "param-importances":
         options["evaluator"] = PedAnovaImportanceEvaluator()
         note = "By PED-ANOVA: what tells the best trials from the others. " + note
@@ -217,6 +218,13 @@ def _records(data: StudyData, trials: list[FrozenTrial]) -> list[int]:
 def _target(data: StudyData) -> Callable[[FrozenTrial], float] | None:
     """With several objectives, plots of one value show the first."""
     return (lambda trial: float(trial.values[0])) if len(data.maximize) > 1 else None
+
+
+def _target_name(data: StudyData) -> str:
+    search = data.study.spec.search
+    if search.objectives[0] != SCORE:
+        return search.objectives[0].measure.name
+    return f"score ({'mean' if search.over_seeds == 'mean' else search.over_seeds} return)"
 
 
 def _reference_point(data: StudyData) -> list[float]:

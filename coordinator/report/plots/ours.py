@@ -23,6 +23,7 @@ from coordinator.report.plots.chart import (
 )
 from trialfleet.errors import NothingToShowError
 from trialfleet.store.metrics import Curve
+from trialfleet.study.values import combined
 
 _CURVES = 5  # trials whose curves are drawn
 _SPREAD = 30  # trials whose seeds are drawn
@@ -176,24 +177,29 @@ def seed_spread(data: StudyData) -> Chart:
             y.append(score)
             seed = seeds[index] if index < len(seeds) else index
             texts.append(f"trial {trial.number}, seed {seed}: {score:.1f}")
+    over_seeds = data.study.spec.search.over_seeds
+    scores = [combined(each.user_attrs["scores"], over_seeds, maximize=True) for each in best]
     return Chart(
         x="trial, the best first",
         y="score (mean return)",
         layers=[
             Points(name="a seed", x=x, y=y, color=BLUE, texts=texts, faint=True),
             Points(
-                name="the trial's value",
+                name=f"their {over_seeds}",
                 x=[float(place) for place in range(len(best))],
-                y=[trial.values[0] for trial in best],
+                y=scores,
                 color=ORANGE,
                 symbol="tick",
                 size=16,
-                texts=[f"trial {trial.number}: {trial.values[0]:.1f}" for trial in best],
+                texts=[
+                    f"trial {trial.number}: {score:.1f}"
+                    for trial, score in zip(best, scores, strict=True)
+                ],
             ),
         ],
         x_ticks=[(float(place), str(trial.number)) for place, trial in enumerate(best)],
         note=f"The best {len(best)} of {len(data.complete)} completed trials. Seeds far apart: "
-        "the value is partly luck.",
+        "the ranking is partly luck.",
     )
 
 

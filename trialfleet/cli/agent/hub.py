@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors.numpy import load
 
-from coordinator.result import bootstrap_interval
+from coordinator.fresh import bootstrap_interval
 from trialfleet.cli.agent.card import Played, model_card
 from trialfleet.cli.agent.export import onnx_bytes, sb3_bytes
 from trialfleet.cli.agent.files import write

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.numpy import load
@@ -11,6 +12,7 @@ from trialfleet.artifacts import blobs
 from trialfleet.artifacts.blobs import Stored
 from trialfleet.artifacts.stores import open_store
 from trialfleet.cli.agent.files import write
+from trialfleet.errors import UsageError
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from worker.trainers.function.models import of_arrays
@@ -22,6 +24,28 @@ def save_model(database: Database, study: Study, folder: Path) -> Path:
     A model of one's own training also as the file that the function made of it.
     """
     return save_bytes(study, best_model(database, study), folder)
+
+
+def of_trial(study: Study, number: int) -> Study:
+    """The study as if the finalist of this number had won it: for files of its agent.
+
+    Raises:
+        UsageError: It has no saved agent of its own.
+    """
+    assert study.result is not None
+    result = study.result
+    models = result.get("models") or {str(result["model"]["search_trial"]): result["model"]}
+    if str(number) not in models:
+        raise UsageError(
+            f"--trial: trial {number} of study {study.name!r} has no saved agent; there is one of"
+            f" {', '.join(models)}"
+        )
+    (rank,) = (row["rank"] for row in result["finalists"] if row["trial"] == number)
+    return replace(
+        study,
+        name=f"{study.name}-trial-{number}",
+        result={**result, "winner": rank, "model": models[str(number)]},
+    )
 
 
 def save_bytes(study: Study, data: bytes, folder: Path) -> Path:

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from coordinator import judged
 from coordinator.audit import Audited
 from coordinator.status import Snapshot, finished, snapshot, steered
 from trialfleet.cli.show.fitting import Fitting, as_lines
@@ -20,6 +21,7 @@ from trialfleet.escape import printable
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from trialfleet.study.measures import amount
 
 # Seconds between two progress lines when nothing else is printed.
 _PLAIN_EVERY = 15.0
@@ -81,7 +83,7 @@ class PlainDisplay:
                     continue
                 self._seen.add((stage, trial.number))
                 why = f" ({trial.reason})" if trial.state == "PRUNED" and trial.reason else ""
-                outcome = trial.reason if trial.state == "FAIL" else _score(trial.value)
+                outcome = trial.reason if trial.state == "FAIL" else _values(trial.values)
                 self._line(f"{stage} trial {trial.number} {trial.state} {outcome}{why}")
         if time.monotonic() - self._last > _PLAIN_EVERY:
             self._line(summary(snapshot(self._database, study)))
@@ -104,8 +106,8 @@ def summary(shot: Snapshot) -> str:
     ]
     if shot.final is not None:
         parts.append(f"final stage {shot.final.counted}/{shot.final_trials}")
-    if shot.best is not None:
-        parts.append(f"best {shot.best[1]:.1f} (trial {shot.best[0]})")
+    if shot.best_told is not None:
+        parts.append(shot.best_told)
     if shot.steps_per_second:
         parts.append(f"{shot.steps_per_second:,.0f} steps/s")
     if shot.eta is not None:
@@ -118,7 +120,8 @@ def result_report(study: Study, audited: Audited | None = None) -> RenderableTyp
     assert study.result is not None
     result = study.result
     table = Table(title=f"{study.name}: the finalists on fresh seeds", title_justify="left")
-    columns = ("", "trial", "search score", "fresh mean", "95% interval", "gap")
+    beside = judged.headings(result)
+    columns = ("", "trial", "search score", "fresh mean", "95% interval", "gap", *beside)
     for column in columns:
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     searched = study.spec.agent.searched()
@@ -134,10 +137,11 @@ def result_report(study: Study, audited: Audited | None = None) -> RenderableTyp
             numbers = [f"{row['mean']:.1f}", f"{low:.1f} … {high:.1f}", f"{row['gap']:+.1f}"]
         rows.append(
             (
-                "winner" if row["rank"] == result["winner"] else "",
+                _place(result, row),
                 str(row["trial"]),
                 f"{row['search_score']:.1f}",
                 *numbers,
+                *judged.cells(result, row),
             )
         )
         table.add_row(*rows[-1])
@@ -148,15 +152,37 @@ def result_report(study: Study, audited: Audited | None = None) -> RenderableTyp
         f"{seeds} fresh seeds"
     )
     if study.spec.task.objective is None:
-        lines.append(f" × {episodes} episodes\n")
+        lines.append(f" × {episodes} episodes\n{_judged_by(result)}")
         lines.append(f"best agent: seed {model['seed']}, mean {model['score']:.1f} over ")
         lines.append(f"{episodes} episodes")
     else:
-        lines.append(f"\nbest model: seed {model['seed']}, score {model['score']:.1f}")
+        lines.append(
+            f"\n{_judged_by(result)}best model: seed {model['seed']}, score {model['score']:.1f}"
+        )
     if audited is not None:
         lines.append(f"\n{audited.text}")
     finalists = Fitting(table, as_lines(columns, rows))
-    return Group(finalists, Text("\n".join(details), style="dim"), lines)
+    parts: list[RenderableType] = [finalists, Text("\n".join(details), style="dim"), lines]
+    if warning := judged.infeasible(study.spec, result):
+        parts.insert(0, Text(warning, style="bold"))
+    return Group(*parts)
+
+
+def _place(result: dict[str, Any], row: dict[str, Any]) -> str:
+    if row["rank"] == result["winner"]:
+        return "winner"
+    return "front" if row["rank"] in result.get("front", []) else ""
+
+
+def _judged_by(result: dict[str, Any]) -> str:
+    """A line about the winner, where another number than the mean score decided."""
+    (winner,) = (row for row in result["finalists"] if row["rank"] == result["winner"])
+    told = judged.told(result, winner)
+    front = judged.on_front(result)
+    lines = [f"judged by: {told}"] if told else []
+    if front:
+        lines.append(f"{front}; the winner is its best by {result['objectives'][0]}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def saved(path: Path) -> Text:
@@ -164,8 +190,8 @@ def saved(path: Path) -> Text:
     return Text(printable(f"saved: {path} and {path.with_suffix('.json')}"))
 
 
-def _score(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+def _values(values: list[float]) -> str:
+    return ", ".join(map(amount, values))
 
 
 def _param(value: Any) -> str:

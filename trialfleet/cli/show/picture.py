@@ -42,8 +42,8 @@ def picture(shot: Snapshot) -> RenderableType:
         lines.append(f"{stage} {done}/{total}  {states}".rstrip())
     rows.append(Fitting(bars, Text("\n".join(lines))))
     facts = []
-    if shot.best is not None:
-        facts.append(f"best {shot.best[1]:.1f} (trial {shot.best[0]})")
+    if shot.best_told is not None:
+        facts.append(shot.best_told)
     facts.append(f"{shot.steps_per_second:,.0f} agent-steps/s")
     if shot.eta is not None:
         facts.append(f"about {duration(shot.eta)} left")

@@ -92,7 +92,12 @@ class Cmaes(Sampler):
         return self
 
     def check(self, spec: Spec) -> None:
-        """CMA-ES moves along ranges; with none, every draw would be at random."""
+        """CMA-ES moves along ranges, of which it needs one, and towards one objective."""
+        if len(spec.search.objectives) > 1:
+            raise FieldError(
+                f'"cmaes" knows one objective and there are {len(spec.search.objectives)};'
+                ' use another sampler such as "tpe"'
+            )
         if not has_range(spec.agent):
             raise FieldError(
                 '"cmaes" searches ranges and [agent] has none; use another sampler such as "tpe"'

@@ -15,7 +15,7 @@ TRIALS = text("""
     WITH best AS (
         SELECT t.trial_id FROM public.trials t JOIN public.trial_values v USING (trial_id)
         WHERE t.study_id = :study_id AND t.state = 'COMPLETE' AND v.objective = 0
-        ORDER BY v.value DESC, t.number LIMIT :best
+        ORDER BY :sign * v.value DESC, t.number LIMIT :best
     )
     SELECT t.trial_id, t.number, t.state::text AS state, v.value,
            (SELECT max(a.fence) FROM fleet.attempts a WHERE a.trial_id = t.trial_id) AS fence
@@ -60,6 +60,7 @@ def watched(
     numbers: Iterable[int] = (),
     running: bool = False,
     best: int = 0,
+    maximize: bool = True,
 ) -> list[Watched]:
     """Trials of one Optuna study, by number.
 
@@ -69,7 +70,8 @@ def watched(
         every: All of them.
         numbers: Those with these numbers.
         running: Those that run.
-        best: So many COMPLETE ones with the highest values.
+        best: So many COMPLETE ones with the best first value.
+        maximize: Whether more of it is better.
     """
     values = {
         "study_id": study_id,
@@ -77,6 +79,7 @@ def watched(
         "numbers": list(numbers),
         "running": running,
         "best": best,
+        "sign": 1.0 if maximize else -1.0,
     }
     return [
         Watched(**{**row._mapping, "fence": row.fence or 0})

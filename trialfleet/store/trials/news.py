@@ -14,7 +14,12 @@ from trialfleet.store.trials.reading import decoded
 
 POSITION = text("SELECT finished FROM fleet.counters WHERE study_id = :study_id")
 ENDED_AFTER = text("""
-    SELECT f.position, t.number, t.state::text AS state, v.value, r.value_json AS reason
+    SELECT f.position, t.number, t.state::text AS state, v.value, r.value_json AS reason,
+           NOT EXISTS (
+               SELECT FROM public.trial_system_attributes c,
+                   json_array_elements_text(c.value_json::json) AS each (excess)
+               WHERE c.trial_id = t.trial_id AND c.key = 'constraints'
+                 AND each.excess::float8 > 0) AS feasible
     FROM fleet.finished f JOIN public.trials t USING (trial_id)
     LEFT JOIN public.trial_values v ON v.trial_id = t.trial_id AND v.objective = 0
     LEFT JOIN public.trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'reason'
@@ -34,6 +39,7 @@ class Ended:
     state: str
     value: float | None
     reason: str | None
+    feasible: bool  # whether it meets all constraints, as far as they are known
 
 
 def position(connection: Connection, study_id: int) -> int:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from optuna.study import StudyDirection
+from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES
 from optuna.trial import FrozenTrial
 from sqlalchemy import Connection
 
@@ -20,8 +21,16 @@ def create_study(
     *,
     directions: Sequence[StudyDirection] = (StudyDirection.MAXIMIZE,),
     attributes: Mapping[str, object] | None = None,
+    names: Sequence[str] = (),
 ) -> int:
     """Insert an Optuna study, in the caller's transaction; its id.
+
+    Args:
+        connection: Of a transaction.
+        name: Not taken.
+        directions: Of each objective.
+        attributes: Of the user's kind.
+        names: Of the objectives, for whoever shows them; none for the usual one.
 
     Raises:
         IntegrityError: One of this name exists; the transaction is over.
@@ -32,6 +41,11 @@ def create_study(
         connection.execute(
             statements.SET_STUDY_ATTRIBUTE["study_user_attributes"],
             {"study_id": study_id, "key": key, "value": json.dumps(value)},
+        )
+    if names:
+        connection.execute(
+            statements.SET_STUDY_ATTRIBUTE["study_system_attributes"],
+            {"study_id": study_id, "key": _SYSTEM_ATTR_METRIC_NAMES, "value": json.dumps([*names])},
         )
     return study_id
 

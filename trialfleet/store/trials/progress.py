@@ -11,12 +11,17 @@ _SIGN = """(SELECT CASE direction::text WHEN 'MINIMIZE' THEN -1 ELSE 1 END
     FROM public.study_directions WHERE study_id = :study_id AND objective = 0)"""
 _TRAINED = """NOT EXISTS (SELECT FROM public.trial_user_attributes u
     WHERE u.trial_id = t.trial_id AND u.key = 'imported')"""
+# An excess above zero is a constraint that the trial does not meet, as Optuna reads it.
+_FEASIBLE = """NOT EXISTS (SELECT FROM public.trial_system_attributes c,
+    json_array_elements_text(c.value_json::json) AS each (excess)
+    WHERE c.trial_id = t.trial_id AND c.key = 'constraints' AND each.excess::float8 > 0)"""
 # Among equals the one that ended first, by its place in the order of endings.
 BEST = text(f"""
     SELECT t.number, v.value, f.position, {_SIGN} AS sign
     FROM fleet.finished f JOIN public.trials t USING (trial_id)
     JOIN public.trial_values v ON v.trial_id = t.trial_id AND v.objective = 0
     WHERE f.study_id = :study_id AND t.state = 'COMPLETE' AND {_TRAINED}
+      AND (NOT :constrained OR {_FEASIBLE})
     ORDER BY {_SIGN} * v.value DESC, f.position LIMIT 1
 """)  # noqa: S608
 COUNTED_SINCE = text(f"""
@@ -46,14 +51,21 @@ class Best:
     """The best trial that was trained and completed; the earliest of equals."""
 
     number: int
-    value: float
+    value: float  # of the first objective
     position: int  # its place in the order in which trials end
     sign: int  # 1 if a greater value is better, else -1
 
 
-def best(connection: Connection, study_id: int) -> Best | None:
-    """The best trial so far; None before the first is COMPLETE."""
-    row = connection.execute(BEST, {"study_id": study_id}).one_or_none()
+def best(connection: Connection, study_id: int, *, constrained: bool) -> Best | None:
+    """The best trial so far; None before the first is COMPLETE.
+
+    Args:
+        connection: Of a transaction.
+        study_id: Optuna's.
+        constrained: Whether only those count that meet all constraints.
+    """
+    values = {"study_id": study_id, "constrained": constrained}
+    row = connection.execute(BEST, values).one_or_none()
     return None if row is None else Best(**row._mapping)
 
 

@@ -16,12 +16,26 @@ COUNT = text("""
            count(*) FILTER (WHERE state = 'WAITING') AS waiting
     FROM public.trials WHERE study_id = :study_id
 """)
+# An excess above zero is a constraint that the trial does not meet, as Optuna reads it.
 BEST = text("""
     SELECT t.number, v.value FROM public.trials t JOIN public.trial_values v USING (trial_id)
-    WHERE t.study_id = :study_id AND t.state = 'COMPLETE'
+    WHERE t.study_id = :study_id AND t.state = 'COMPLETE' AND v.objective = 0
+      AND (NOT :constrained OR NOT EXISTS (
+          SELECT FROM public.trial_system_attributes c,
+              json_array_elements_text(c.value_json::json) AS each (excess)
+          WHERE c.trial_id = t.trial_id AND c.key = 'constraints' AND each.excess::float8 > 0))
       AND NOT EXISTS (SELECT FROM public.trial_user_attributes i
                       WHERE i.trial_id = t.trial_id AND i.key = 'imported')
-    ORDER BY v.value DESC, t.number LIMIT 1
+    ORDER BY :sign * v.value DESC, t.number LIMIT 1
+""")
+CLOSEST = text("""
+    SELECT t.number, u.value_json AS found FROM public.trials t
+    JOIN public.trial_system_attributes c ON c.trial_id = t.trial_id AND c.key = 'constraints'
+    JOIN public.trial_user_attributes u ON u.trial_id = t.trial_id AND u.key = 'constraints'
+    WHERE t.study_id = :study_id AND t.state = 'COMPLETE'
+    ORDER BY (SELECT sum(greatest(each.excess::float8, 0))
+              FROM json_array_elements_text(c.value_json::json) AS each (excess)), t.number
+    LIMIT 1
 """)
 MEAN_SECONDS = text("""
     SELECT avg(extract(epoch FROM datetime_complete - datetime_start)) FROM public.trials t
@@ -33,9 +47,10 @@ LOST = text("""
     WHERE a.outcome = 'lost' AND t.study_id = ANY(:study_ids)
 """)
 FINISHED = text("""
-    SELECT t.number, t.state::text AS state, v.value, r.value_json AS reason
+    SELECT t.number, t.state::text AS state, r.value_json AS reason,
+           ARRAY(SELECT v.value FROM public.trial_values v
+                 WHERE v.trial_id = t.trial_id ORDER BY v.objective) AS "values"
     FROM public.trials t
-    LEFT JOIN public.trial_values v USING (trial_id)
     LEFT JOIN public.trial_user_attributes r ON r.trial_id = t.trial_id
         AND r.key = CASE t.state WHEN 'FAIL' THEN 'reason' WHEN 'PRUNED' THEN 'pruned_by' END
     WHERE t.study_id = :study_id AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
@@ -90,7 +105,7 @@ class Finished:
 
     number: int
     state: str
-    value: float | None
+    values: list[float]  # of each objective; none if it failed
     reason: str | None  # why it failed, or was pruned
 
 
@@ -99,10 +114,32 @@ def count(connection: Connection, study_id: int) -> Counts:
     return Counts(**connection.execute(COUNT, {"study_id": study_id}).one()._mapping)
 
 
-def best(connection: Connection, study_id: int) -> tuple[int, float] | None:
-    """Number and value of the best COMPLETE trial that a worker trained, the earlier of two."""
-    row = connection.execute(BEST, {"study_id": study_id}).one_or_none()
+def best(
+    connection: Connection, study_id: int, *, maximize: bool, constrained: bool
+) -> tuple[int, float] | None:
+    """Number and first value of the best COMPLETE trial that a worker trained.
+
+    Of two it is the earlier one.
+
+    Args:
+        connection: Of a transaction.
+        study_id: Optuna's.
+        maximize: Whether more is better.
+        constrained: Whether only those count that meet all constraints.
+    """
+    values = {
+        "study_id": study_id,
+        "sign": 1.0 if maximize else -1.0,
+        "constrained": constrained,
+    }
+    row = connection.execute(BEST, values).one_or_none()
     return (row.number, row.value) if row else None
+
+
+def closest(connection: Connection, study_id: int) -> tuple[int, dict[str, float]] | None:
+    """The COMPLETE trial that violates the constraints least: its number, and what they came to."""
+    row = connection.execute(CLOSEST, {"study_id": study_id}).one_or_none()
+    return (row.number, json.loads(row.found)) if row else None
 
 
 def mean_seconds(connection: Connection, study_id: int, states: Iterable[str]) -> float | None:

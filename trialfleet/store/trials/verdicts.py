@@ -34,7 +34,8 @@ class StoredVerdict:
     step: int  # environment steps after which it was pruned
     value: float  # the trial's, for good
     attributes: Mapping[str, Any]  # user attributes of the ending: scores, pruned_by
-    rungs: Mapping[str, float] = field(default_factory=dict)  # Optuna's attributes of them
+    # Optuna's attributes: of the rungs, and of the constraints
+    rungs: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON for the system attribute."""

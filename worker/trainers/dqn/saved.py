@@ -83,6 +83,15 @@ def load_agent(arrays: Mapping[str, NDArray[Any]], env: EnvLike) -> SavedAgent:
     return agent
 
 
+def count_parameters(arrays: Mapping[str, NDArray[Any]]) -> int:
+    """The numbers in its weights and biases; how observations are scaled is not among them.
+
+    Raises:
+        ValueError: The arrays are no Q-network.
+    """
+    return sum(weight.size + bias.size for weight, bias in SavedAgent(arrays).layers)
+
+
 def play_saved(
     arrays: Mapping[str, NDArray[Any]], env: EnvLike, *, seed: int, episodes: int
 ) -> NDArray[np.float64]:

@@ -43,12 +43,19 @@ def best(
             "Face hub, instead of as our own two files.",
         ),
     ] = None,
+    trial: Annotated[
+        int | None,
+        typer.Option(
+            help="With several objectives: save the agent of this trial of the front, as "
+            "NAME-trial-N, instead of the winner's.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what the final stage found, and save the best agent."""
     from coordinator import audit
     from trialfleet.cli.agent.export import export
-    from trialfleet.cli.agent.save import save_model
+    from trialfleet.cli.agent.save import of_trial, save_model
     from trialfleet.cli.connect import open_database
     from trialfleet.cli.show.display import result_report, saved
     from trialfleet.errors import UsageError
@@ -59,12 +66,14 @@ def best(
         if chosen.result is None:
             raise UsageError(f"study {chosen.name!r} has no winner (it is at {chosen.stage!r})")
         audited = audit.read(database, chosen)
+        whose = chosen if trial is None else of_trial(chosen, trial)
         lines: list[str] = []
         if kind is not None:
-            path, lines = export(database, chosen, out or Path("models"), kind.value)
+            path, lines = export(database, whose, out or Path("models"), kind.value)
             lines = [*lines, f"saved: {path}"]
-        elif out:
-            lines = [saved(save_model(database, chosen, out)).plain]
+        elif out or trial is not None:
+            out = out or Path("models")
+            lines = [saved(save_model(database, whose, out)).plain]
     if as_json:
         print(json.dumps(chosen.result, indent=2))
         return

@@ -1,0 +1,131 @@
+"""What a trial's measures come to: over its agents, as values of objectives and of constraints.
+
+The same functions serve a worker that ends a trial, the final stage that pools the agents of
+several, and a replay, so that all of them find the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from trialfleet.study.constraints import Constraint
+from trialfleet.study.measures import Measure, Objective
+
+# By the measure's name: a value of each agent [S], or one of the trial.
+Measures = Mapping[str, Sequence[float] | float]
+NEVER = 2  # a score that is never reached counts as so many times the training's steps
+
+
+def curve_area(points: Mapping[int, float]) -> float:
+    """Mean height of a learning curve: the area under it, divided by its length.
+
+    Args:
+        points: Return by environment step; the curve is taken to start at zero.
+    """
+    area, previous_step, previous = 0.0, 0, 0.0
+    for step, value in sorted(points.items()):
+        area += (step - previous_step) * (previous + value) / 2
+        previous_step, previous = step, value
+    return area / previous_step if previous_step else 0.0
+
+
+def steps_to(threshold: float, points: Mapping[int, float]) -> int | None:
+    """The first step whose return is at least the threshold; None if there is none."""
+    return next((step for step, value in sorted(points.items()) if value >= threshold), None)
+
+
+def combined(values: Sequence[float], over_seeds: str, *, maximize: bool) -> float:
+    """The values of a trial's agents [S] as one.
+
+    `iqm` is the interquartile mean as rliable has it: a quarter of the values is left out at each
+    end, rounded down (Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the
+    Statistical Precipice").
+    """
+    array = np.asarray(values, dtype=float)
+    match over_seeds:
+        case "median":
+            return float(np.median(array))
+        case "iqm":
+            cut = len(array) // 4
+            return float(np.sort(array)[cut : len(array) - cut].mean())
+        case "worst":
+            return float(array.min() if maximize else array.max())
+    return float(array.mean())
+
+
+def value(measure: Measure, measures: Measures, over_seeds: str, *, maximize: bool) -> float:
+    """What a measure comes to for a trial, or for all agents of a finalist."""
+    if measure.key == "spread":
+        scores = measures["score"]
+        assert isinstance(scores, Sequence)
+        return float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
+    found = measures[measure.name]
+    if isinstance(found, Sequence):
+        return combined(found, over_seeds, maximize=maximize)
+    return float(found)
+
+
+def objective_values(
+    objectives: Sequence[Objective], measures: Measures, over_seeds: str
+) -> list[float]:
+    """The values of a trial, of each objective."""
+    return [
+        value(each.measure, measures, over_seeds, maximize=each.maximize) for each in objectives
+    ]
+
+
+def constraint_values(
+    constraints: Sequence[Constraint], measures: Measures, over_seeds: str
+) -> list[float]:
+    """What each constraint's measure comes to."""
+    return [
+        value(
+            each.measure,
+            measures,
+            each.over_seeds or over_seeds,
+            maximize=each.more_is_better,
+        )
+        for each in constraints
+    ]
+
+
+def when_pruned(constraint: Constraint, found: float) -> float | None:
+    """The same of a pruned trial, from what it measured until then; None if it is not certain."""
+    kind = constraint.measure.kind
+    too_much = kind.grows and not constraint.more_is_better and constraint.excess(found) > 0
+    return found if kind.settled or too_much else None
+
+
+def pooled(trials: Sequence[Measures]) -> dict[str, list[float] | float]:
+    """The measures of several trials that have trained one configuration, as if of one.
+
+    Args:
+        trials: Each with its `score` [S]; measures of a trial count by its number of agents.
+    """
+    weights = []
+    for measures in trials:
+        scores = measures["score"]
+        assert isinstance(scores, Sequence)
+        weights.append(len(scores))
+    found: dict[str, list[float] | float] = {}
+    for name, first in trials[0].items():
+        if isinstance(first, Sequence):
+            found[name] = [each for measures in trials for each in _list(measures[name])]
+        else:
+            numbers = [float(_number(measures[name])) for measures in trials]
+            # One number that all share stays that number, to the bit.
+            same = len(set(numbers)) == 1
+            found[name] = numbers[0] if same else float(np.average(numbers, weights=weights))
+    return found
+
+
+def _list(found: Sequence[float] | float) -> Sequence[float]:
+    assert isinstance(found, Sequence)
+    return found
+
+
+def _number(found: Sequence[float] | float) -> float:
+    assert not isinstance(found, Sequence)
+    return found
