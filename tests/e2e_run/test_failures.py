@@ -69,12 +69,23 @@ def test_workers_that_end_in_a_trial_are_replaced_until_the_study_has_had_enough
     commands: Commands, database: Database
 ) -> None:
     """However they end: exit code 0 is a death, too, and the study counts its losses itself."""
+    # `run` tries the environment for 80 steps before it starts anything.
+    leaving = "        type(self).left -= 1\n        type(self).left or os._exit(0)\n        return"
     (commands.folder / "broken.py").write_text(
         BROKEN.replace(
-            "        return np.zeros(2, np.float32), float", "        os._exit(0)\n#"
-        ).replace("import gymnasium\n", "import os\nimport gymnasium\n", 1)
+            '        return np.zeros(2, np.float32), float("nan")', f"{leaving} np.zeros(2), 0.0"
+        )
+        .replace("    observation_space", "    left = 81\n    observation_space", 1)
+        .replace("import gymnasium\n", "import os\nimport gymnasium\n", 1)
     )
-    study = trivial_study(name="leaving", env="broken:Broken-v0", max_failures=2, max_attempts=2)
+    study = trivial_study(
+        name="leaving",
+        env="broken:Broken-v0",
+        train_steps=128,
+        eval_every=128,
+        max_failures=2,
+        max_attempts=2,
+    )
     file = commands.study_file(study)
     lease = {"TRIALFLEET_LEASE_SECONDS": "1"}
     run = commands.start("run", file, "--workers", "1", env=lease)

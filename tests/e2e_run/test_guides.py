@@ -16,6 +16,7 @@ import typer
 import yaml
 
 from tests.support.processes import Commands
+from trialfleet.cli.commands import arguments
 from trialfleet.cli.main import app
 from trialfleet.study.file import parse
 
@@ -80,8 +81,12 @@ def test_the_readme_leads_to_every_page() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_of_ours_is_one_that_we_have(page: Path) -> None:
+def test_every_command_of_ours_is_one_that_we_have(
+    page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Names, options and their values; what it does is the matter of other tests."""
+    for act in ("allow", "allow_imports"):  # parsing does these, for the whole process
+        monkeypatch.setattr(arguments, act, list)
     known = typer.main.get_group(app).commands
     shell = re.findall(r"^!(trialfleet .+)$", text(page), re.MULTILINE)  # a notebook's
     for command in [*commands(page), *shell]:
