@@ -25,7 +25,7 @@ STUDY_FILES = {
         ["study.toml: agent.gama", "unknown key"],
     ),
     "out_of_range": (trivial_study(trials=0), ["study.toml: search.trials", "0"]),
-    "not_toml": (trivial_study() + "\n[task", ["study.toml: line 3", "TOML"]),
+    "not_toml": ('name = "x"\n\n[task\n', ["study.toml: line 3", "TOML"]),
     "unknown_env": (
         trivial_study(env="CartPole-v7"),
         ["study.toml: task.env", '"CartPole-v7" is not a registered environment', "CartPole-v1"],
