@@ -11,6 +11,7 @@ import pytest
 from optuna.samplers._tpe.sampler import _get_infeasible_trial_score
 from optuna.trial import TrialState
 from optuna_dashboard._serializer import serialize_frozen_trial
+from rich.console import Console
 
 from coordinator.dashboard.notes import study_note
 from coordinator.judged import infeasible
@@ -21,11 +22,13 @@ from tests.integration.test_final import begun, play
 from tests.support.inprocess import run_here
 from tests.support.studies import create, finish, take, take_all
 from tests.unit.test_display import drawn
+from trialfleet.cli.replay import replay_trial
 from trialfleet.cli.show.display import result_report
 from trialfleet.search import space
 from trialfleet.search.samplers import make_sampler
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
 from trialfleet.study.constraints import Constraint
 
 Open = Callable[[], Database]
@@ -128,12 +131,20 @@ def test_a_search_without_a_feasible_trial_ends_with_the_closest(database: Datab
     )
 
 
-def test_finalists_that_fail_the_constraints_on_fresh_seeds(database: Database) -> None:
-    more = '[[constraints]]\nmeasure = "score"\nat_least = 8\n'
-    study = begun(database, [9.0, 8.0], top=2, seeds=2, final_seeds=2, more=more)
-    play(database, study, lambda rank, agents: [[4.0, 6.0][rank]] * agents)
+def of_two(
+    database: Database, bound: str, searched: list[float], fresh: list[float]
+) -> tuple[Study, dict[str, Any]]:
+    """A study of two finalists whose score is bounded, and its result."""
+    more = f'[[constraints]]\nmeasure = "score"\n{bound}\n'
+    study = begun(database, searched, top=2, seeds=2, final_seeds=2, more=more)
+    play(database, study, lambda rank, agents: [fresh[rank]] * agents)
     result = conclude(database, study)
     assert result is not None
+    return study, result
+
+
+def test_finalists_that_fail_the_constraints_on_fresh_seeds(database: Database) -> None:
+    study, result = of_two(database, "at_least = 8", [9.0, 8.0], [4.0, 6.0])
     assert (result["winner"], result["feasible"]) == (1, False)
     assert [row["excess"] for row in result["finalists"]] == [0.5, 0.25]
     assert infeasible(study.spec, result) == (
@@ -143,11 +154,7 @@ def test_finalists_that_fail_the_constraints_on_fresh_seeds(database: Database) 
 
 
 def test_a_feasible_finalist_wins_over_a_better_one(database: Database) -> None:
-    more = '[[constraints]]\nmeasure = "score"\nat_most = 8\n'
-    study = begun(database, [7.0, 6.0], top=2, seeds=2, final_seeds=2, more=more)
-    play(database, study, lambda rank, agents: [[9.0, 2.0][rank]] * agents)
-    result = conclude(database, study)
-    assert result is not None
+    study, result = of_two(database, "at_most = 8", [7.0, 6.0], [9.0, 2.0])
     assert (result["winner"], result["feasible"]) == (1, True)
     assert infeasible(study.spec, result) == ""
 
@@ -205,6 +212,14 @@ def test_what_a_pruned_trial_leaves_to_samplers(open_database: Open) -> None:
             "steps_to_1000000 <= 20": float(last) if last > 20 else None,
         }
         assert list(trial.constraints.values()) == [0.0, 0.0, max(last / 20 - 1, 0.0)]
+        assert replay_trial(
+            database,
+            "trivial",
+            trial.number,
+            final=False,
+            device=None,
+            console=Console(quiet=True),
+        )
 
 
 def test_the_constraint_that_reads_a_measure_is_stored_as_said() -> None:

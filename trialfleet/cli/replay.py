@@ -106,7 +106,9 @@ def replay_trial(
                 console.print(_line(event.step, stored["return"], event.metrics["return"], wrong))
                 if trial.state == TrialState.PRUNED and event.step == last:
                     scores = event.metrics["return"].tolist()
-                    taken = measuring.take(trainer, event.metrics["return"], event.step)
+                    taken = measuring.take(
+                        trainer, event.metrics["return"], event.step, pruned=True
+                    )
                     if audit is None:
                         break
             elif isinstance(event, Score):
