@@ -48,6 +48,7 @@ class StudyData:
             rows,
             key=lambda row: (
                 bool(row["failures"]),
+                row.get("excess", 0.0),
                 losses(row["values"], self.maximize) if "values" in row else (),
                 -row.get("mean", 0.0),
             ),

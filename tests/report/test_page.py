@@ -160,6 +160,18 @@ def test_a_finalist_that_failed_is_shown_with_its_reason() -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_an_infeasible_finalist_comes_after_the_winner_and_is_no_runner_up() -> None:
+    data = told()
+    assert data.study.result is not None
+    best, second, *_ = data.finalists
+    rows = [{**best, "excess": 0.5}, {**second, "excess": 0.0}]
+    result = {**data.study.result, "finalists": rows, "winner": second["rank"]}
+    data = replace(data, study=replace(data.study, result=result))
+    assert [row["rank"] for row in data.finalists] == [second["rank"], best["rank"]]
+    assert "runner-up" not in plain(render.page(data))
+
+
+@pytest.mark.usefixtures("quick")
 def test_the_agent_is_shown_where_there_is_a_picture_of_it(tmp_path: Path) -> None:
     (tmp_path / "no.gif").write_bytes(b"<svg onload=alert(3)>")
     (tmp_path / "agent.gif").write_bytes(b"GIF89a-and-so-on")

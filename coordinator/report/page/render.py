@@ -163,9 +163,13 @@ def _params(name: str, data: StudyData) -> tuple[list[str], str]:
 
 
 def _runner_up(data: StudyData) -> dict[str, Any] | None:
-    """The second best finalist, and how far the winner is from it."""
+    """The second best finalist that might have won, and how far the winner is from it."""
     winner = data.winner
-    others = [row for row in data.finalists if row is not winner and not row["failures"]]
+    others = [
+        row
+        for row in data.finalists
+        if row is not winner and not row["failures"] and not row.get("excess", 0.0)
+    ]
     if winner is None or not others or not judged.by_mean_score(data.result or {}):
         return None
     return {**others[0], "apart": compare(winner["scores"], others[0]["scores"])}
