@@ -10,24 +10,19 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from trialfleet.store.trials.reading import decoded
+from trialfleet.store.trials.reading import FEASIBLE, TRAINED, decoded
 
 POSITION = text("SELECT finished FROM fleet.counters WHERE study_id = :study_id")
-ENDED_AFTER = text("""
+ENDED_AFTER = text(f"""
     SELECT f.position, t.number, t.state::text AS state, v.value, r.value_json AS reason,
-           NOT EXISTS (
-               SELECT FROM public.trial_system_attributes c,
-                   json_array_elements_text(c.value_json::json) AS each (excess)
-               WHERE c.trial_id = t.trial_id AND c.key = 'constraints'
-                 AND each.excess::float8 > 0) AS feasible
+           {FEASIBLE} AS feasible
     FROM fleet.finished f JOIN public.trials t USING (trial_id)
     LEFT JOIN public.trial_values v ON v.trial_id = t.trial_id AND v.objective = 0
     LEFT JOIN public.trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'reason'
     WHERE f.study_id = :study_id AND f.position > :position
-      AND NOT EXISTS (SELECT FROM public.trial_user_attributes i
-                      WHERE i.trial_id = t.trial_id AND i.key = 'imported')
+      AND {TRAINED}
     ORDER BY f.position
-""")
+""")  # noqa: S608
 
 
 @dataclass(frozen=True, kw_only=True)

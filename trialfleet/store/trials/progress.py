@@ -6,28 +6,24 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from trialfleet.store.trials.reading import FEASIBLE, TRAINED
+
 # Values times this are to be maximized. Imported trials are left out of everything here.
 _SIGN = """(SELECT CASE direction::text WHEN 'MINIMIZE' THEN -1 ELSE 1 END
     FROM public.study_directions WHERE study_id = :study_id AND objective = 0)"""
-_TRAINED = """NOT EXISTS (SELECT FROM public.trial_user_attributes u
-    WHERE u.trial_id = t.trial_id AND u.key = 'imported')"""
-# An excess above zero is a constraint that the trial does not meet, as Optuna reads it.
-_FEASIBLE = """NOT EXISTS (SELECT FROM public.trial_system_attributes c,
-    json_array_elements_text(c.value_json::json) AS each (excess)
-    WHERE c.trial_id = t.trial_id AND c.key = 'constraints' AND each.excess::float8 > 0)"""
 # Among equals the one that ended first, by its place in the order of endings.
 BEST = text(f"""
     SELECT t.number, v.value, f.position, {_SIGN} AS sign
     FROM fleet.finished f JOIN public.trials t USING (trial_id)
     JOIN public.trial_values v ON v.trial_id = t.trial_id AND v.objective = 0
-    WHERE f.study_id = :study_id AND t.state = 'COMPLETE' AND {_TRAINED}
-      AND (NOT :constrained OR {_FEASIBLE})
+    WHERE f.study_id = :study_id AND t.state = 'COMPLETE' AND {TRAINED}
+      AND (NOT :constrained OR {FEASIBLE})
     ORDER BY {_SIGN} * v.value DESC, f.position LIMIT 1
 """)  # noqa: S608
 COUNTED_SINCE = text(f"""
     SELECT count(*) FROM fleet.finished f JOIN public.trials t USING (trial_id)
     WHERE f.study_id = :study_id AND f.position > :position
-      AND t.state IN ('COMPLETE', 'PRUNED') AND {_TRAINED}
+      AND t.state IN ('COMPLETE', 'PRUNED') AND {TRAINED}
 """)  # noqa: S608
 # Trial 0 is the first that is claimed; imported ones never are.
 SECONDS = text("""

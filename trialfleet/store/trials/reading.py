@@ -16,18 +16,19 @@ COUNT = text("""
            count(*) FILTER (WHERE state = 'WAITING') AS waiting
     FROM public.trials WHERE study_id = :study_id
 """)
-# An excess above zero is a constraint that the trial does not meet, as Optuna reads it.
-BEST = text("""
+# Of a trial t: whether a worker trained it, and whether it meets all constraints as far as they are
+# known. An excess above zero is a constraint that is not met, as Optuna reads it.
+TRAINED = """NOT EXISTS (SELECT FROM public.trial_user_attributes u
+    WHERE u.trial_id = t.trial_id AND u.key = 'imported')"""
+FEASIBLE = """NOT EXISTS (SELECT FROM public.trial_system_attributes c,
+    json_array_elements_text(c.value_json::json) AS each (excess)
+    WHERE c.trial_id = t.trial_id AND c.key = 'constraints' AND each.excess::float8 > 0)"""
+BEST = text(f"""
     SELECT t.number, v.value FROM public.trials t JOIN public.trial_values v USING (trial_id)
     WHERE t.study_id = :study_id AND t.state = 'COMPLETE' AND v.objective = 0
-      AND (NOT :constrained OR NOT EXISTS (
-          SELECT FROM public.trial_system_attributes c,
-              json_array_elements_text(c.value_json::json) AS each (excess)
-          WHERE c.trial_id = t.trial_id AND c.key = 'constraints' AND each.excess::float8 > 0))
-      AND NOT EXISTS (SELECT FROM public.trial_user_attributes i
-                      WHERE i.trial_id = t.trial_id AND i.key = 'imported')
+      AND (NOT :constrained OR {FEASIBLE}) AND {TRAINED}
     ORDER BY :sign * v.value DESC, t.number LIMIT 1
-""")
+""")  # noqa: S608
 CLOSEST = text("""
     SELECT t.number, u.value_json AS found FROM public.trials t
     JOIN public.trial_system_attributes c ON c.trial_id = t.trial_id AND c.key = 'constraints'
