@@ -94,7 +94,7 @@ def optuna_study(
             for each in objectives
         ],
         attributes=attributes,
-        names=[] if [*objectives] == [SCORE] else [each.measure.name for each in objectives],
+        names=[] if objectives == (SCORE,) else [each.measure.name for each in objectives],
     )
 
 

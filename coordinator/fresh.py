@@ -15,6 +15,7 @@ from trialfleet.study.measures import SCORE
 from trialfleet.study.spec import Spec
 from trialfleet.study.values import (
     Measures,
+    center,
     constraint_values,
     curve_area,
     objective_values,
@@ -60,16 +61,9 @@ def bootstrap_interval(
         level: Of confidence.
         over_seeds: The statistic: mean, median or iqm. There is no such interval of the worst.
     """
-    values = np.asarray(scores)
+    values = np.asarray(scores, dtype=float)
     draws = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
-    resampled = values[draws]  # [resamples, S]
-    if over_seeds == "median":
-        found = np.median(resampled, axis=1)
-    elif over_seeds == "iqm":
-        cut = len(values) // 4
-        found = np.sort(resampled, axis=1)[:, cut : len(values) - cut].mean(axis=1)
-    else:
-        found = resampled.mean(axis=1)
+    found = center(values[draws], over_seeds)  # [resamples]
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -143,7 +137,7 @@ def _judged_by(measures: Measures, spec: Spec) -> dict[str, Any]:
 
 def _search_score(finalist: Finalist, spec: Spec) -> float:
     """Its mean return over the search's seeds; of a trial without any, its first value."""
-    mean = [*spec.search.objectives] == [SCORE] and spec.search.over_seeds == "mean"
+    mean = spec.search.objectives == (SCORE,) and spec.search.over_seeds == "mean"
     scores = finalist.trial.user_attrs.get("scores")
     return finalist.values[0] if mean or not scores else float(np.mean(scores))
 

@@ -17,7 +17,6 @@ from trialfleet.study.measures import Measure
 from trialfleet.study.spec import Spec
 from trialfleet.study.values import (
     NEVER,
-    Measures,
     constraint_values,
     curve_area,
     objective_values,
@@ -36,7 +35,6 @@ _ROUNDS, _ACTIONS = 7, 50  # of timing an agent: the median of so many rounds co
 class Taken:
     """What a trial has measured when it ends."""
 
-    measures: Measures  # the score among them
     values: list[float]  # of each objective
     attributes: dict[str, Any] = field(default_factory=dict)  # of ours, for the ending
     system: dict[str, Any] = field(default_factory=dict)  # of Optuna's: its constraints
@@ -108,7 +106,6 @@ class Measuring:
                 0.0 if value is None else each.excess(value) for each, value in pairs
             ]
         return Taken(
-            measures=measures,
             values=objective_values(search.objectives, measures, search.over_seeds),
             attributes=attributes,
             system=system,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trialfleet.study.constraints import Constraint
 from trialfleet.study.measures import Measure, Objective
@@ -36,23 +37,30 @@ def steps_to(threshold: float, points: Mapping[int, float]) -> int | None:
     return next((step for step, value in sorted(points.items()) if value >= threshold), None)
 
 
-def combined(values: Sequence[float], over_seeds: str, *, maximize: bool) -> float:
-    """The values of a trial's agents [S] as one.
+def center(values: NDArray[np.float64], over_seeds: str) -> NDArray[np.float64]:
+    """The mean, median or iqm over the last axis.
 
     `iqm` is the interquartile mean as rliable has it: a quarter of the values is left out at each
     end, rounded down (Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the
     Statistical Precipice").
     """
+    found: NDArray[np.float64]
+    if over_seeds == "median":
+        found = np.median(values, axis=-1)
+    elif over_seeds == "iqm":
+        cut = values.shape[-1] // 4
+        found = np.sort(values)[..., cut : values.shape[-1] - cut].mean(axis=-1)
+    else:
+        found = values.mean(axis=-1)
+    return found
+
+
+def combined(values: Sequence[float], over_seeds: str, *, maximize: bool) -> float:
+    """The values of a trial's agents [S] as one."""
     array = np.asarray(values, dtype=float)
-    match over_seeds:
-        case "median":
-            return float(np.median(array))
-        case "iqm":
-            cut = len(array) // 4
-            return float(np.sort(array)[cut : len(array) - cut].mean())
-        case "worst":
-            return float(array.min() if maximize else array.max())
-    return float(array.mean())
+    if over_seeds == "worst":
+        return float(array.min() if maximize else array.max())
+    return float(center(array, over_seeds))
 
 
 def value(measure: Measure, measures: Measures, over_seeds: str, *, maximize: bool) -> float:
