@@ -15,7 +15,7 @@ from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
 from trialfleet.store.trials.reading import Counts, Finished
 from trialfleet.store.workers import LiveWorker
-from trialfleet.study.spec import Task
+from trialfleet.study.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from coordinator.report.data import StudyData
 from coordinator.status import steered
 from trialfleet.search import space
 from trialfleet.seeds import search_seeds
-from trialfleet.study.spec import Task
+from trialfleet.study.task import Task
 
 
 def machines(data: StudyData) -> list[dict[str, Any]]:

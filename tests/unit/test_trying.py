@@ -10,7 +10,7 @@ from tests.support.studyfiles import in_table
 from trialfleet.cli.trying import try_task
 from trialfleet.errors import StudyFileError
 from trialfleet.study.file import parse
-from trialfleet.study.spec import Task
+from trialfleet.study.task import Task
 
 ENVIRONMENTS = """
 import os, sys, time

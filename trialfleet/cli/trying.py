@@ -15,7 +15,7 @@ from typing import Any
 
 from trialfleet.errors import StudyFileError
 from trialfleet.escape import printable
-from trialfleet.study.spec import Task
+from trialfleet.study.task import Task
 
 PATIENCE = 120.0  # seconds; importing a large framework on a busy machine takes some of them
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 if TYPE_CHECKING:
     from trialfleet.search.knobs import SearchSpace
-    from trialfleet.study.spec import Task
+    from trialfleet.study.task import Task
 
 ALGORITHMS: Mapping[str, str] = {
     "dqn": "worker.trainers.dqn",

@@ -14,8 +14,8 @@ from pydantic import ValidationError, field_serializer, model_validator
 
 from trialfleet.checking.fields import Strict, explain
 from trialfleet.checking.mistakes import FieldError
-from trialfleet.checking.rules import Real, Rule
-from trialfleet.study.measures import NAMES, Measure, OverSeeds
+from trialfleet.checking.rules import OneOf, Real, Rule
+from trialfleet.study.measures import NAMES, OVER_SEEDS, Measure
 
 MOST_CONSTRAINTS = 16
 _BOUND = Real(-1e15, 1e15)
@@ -43,7 +43,7 @@ class Constraint(Strict):
     at_most: Annotated[float | None, _BOUND] = None
     at_least: Annotated[float | None, _BOUND] = None
     # how the agents' values become the trial's; search.over_seeds unless given
-    over_seeds: Annotated[str | None, OverSeeds()] = None
+    over_seeds: Annotated[str | None, OneOf(OVER_SEEDS)] = None
 
     @model_validator(mode="after")
     def _one_bound(self) -> Constraint:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trialfleet.checking.mistakes import FieldError, nearest, shown
-from trialfleet.checking.rules import OneOf, Rule
+from trialfleet.checking.rules import Rule
 
 Direction = Literal["max", "min"]
 # How the values of a trial's agents become one: iqm is the mean of the middle half.
@@ -192,20 +192,6 @@ class Objectives(Rule):
             if names.count(name) > 1:
                 raise FieldError(f"{name} is there twice; must be once")
         return found
-
-
-@dataclass(frozen=True)
-class OverSeeds(Rule):
-    """How the agents' values become the trial's."""
-
-    @property
-    def allowed(self) -> str:
-        """The values it takes."""
-        return OneOf(OVER_SEEDS).allowed
-
-    def check(self, value: object) -> str:
-        """The name itself."""
-        return OneOf(OVER_SEEDS).check(value)
 
 
 def amount(value: float) -> str:

@@ -14,7 +14,7 @@ from trialfleet.search.knobs import Choices
 
 if TYPE_CHECKING:
     from trialfleet.search.knobs import SearchSpace
-    from trialfleet.study.spec import Task
+    from trialfleet.study.task import Task
 
 # Observations in a pass through the target network; more of them leave the processor's cache.
 _COLUMNS = 512

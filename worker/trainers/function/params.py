@@ -14,7 +14,7 @@ from trialfleet.checking.rules import Real, Rule, Whole, knob
 
 if TYPE_CHECKING:
     from trialfleet.search.knobs import SearchSpace
-    from trialfleet.study.spec import Task
+    from trialfleet.study.task import Task
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _MOST = 2**53  # whole numbers up to here are the same to everybody, samplers included

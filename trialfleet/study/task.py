@@ -1,0 +1,118 @@
+"""The table [task]: what the agents are trained on, and for how long."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from trialfleet.checking.fields import Strict
+from trialfleet.checking.imports import FUNCTION
+from trialfleet.checking.mistakes import FieldError
+from trialfleet.checking.rules import OneOf, Pattern, Real, Rule, Whole
+from trialfleet.search.algorithms import ALGORITHMS
+from trialfleet.study import own
+from trialfleet.study.environments import Arguments, Table, Wrappers
+
+MAX_EPISODES = 10_000
+_MAX_STEPS = 1_000_000_000
+_MAX_SEGMENTS = 10_000
+_YEAR = 366 * 24 * 3600  # seconds
+
+
+class _Env(Pattern):
+    """The id of an environment; none where there is a function instead."""
+
+    def check(self, value: object) -> str:
+        """The id itself."""
+        return "" if value is own.NO_ENVIRONMENT else super().check(value)
+
+
+_ENV = _Env(
+    re.compile(r"[A-Za-z0-9_:./-]{1,200}"),
+    "the id of a Gymnasium environment, 1 to 200 letters, digits and _ : . / -",
+)
+
+
+class _Algorithm(Rule):
+    """The name of a registered algorithm."""
+
+    def check(self, value: object) -> str:
+        """The name itself."""
+        return OneOf(tuple(ALGORITHMS)).check(value)
+
+
+class Task(Strict):
+    """What the agents are trained on, and for how long."""
+
+    # how the agents learn; [agent] has its hyperparameters
+    algorithm: Annotated[str, _Algorithm()] = "dqn"
+    # your own training instead, "package.module:function"; [parameters] has its parameters
+    objective: Annotated[str | None, FUNCTION] = None
+    # any Gymnasium id with Discrete actions, "module:Id" if a module registers it
+    env: Annotated[str, _ENV] = "CartPole-v1"
+    # keyword arguments of the environment
+    env_args: Annotated[Table, Arguments()] = Table()
+    # steps after which an episode is cut off; None: as the environment has it
+    max_episode_steps: Annotated[int | None, Whole(1, _MAX_STEPS)] = None
+    # around the environment, the innermost first: "module:Class", or a table with arguments
+    wrappers: Annotated[tuple[Table, ...], Wrappers()] = ()
+    # agents trained together in a trial
+    seeds: Annotated[int, Whole(1, 256)] = 4
+    # environment steps of each agent
+    train_steps: Annotated[int, Whole(1, _MAX_STEPS)] = 30_000
+    # environment steps of a segment: train, evaluate, report, maybe prune, maybe checkpoint
+    eval_every: Annotated[int, Whole(1, _MAX_STEPS)] = 5_000
+    # episodes of each agent after a segment, with greedy actions
+    eval_episodes: Annotated[int, Whole(1, MAX_EPISODES)] = 20
+    # which networks of each agent are its result: "best" of its evaluations, or the "last"
+    keep: Annotated[str, OneOf(("best", "last"))] = "best"
+    # episodes of each agent's result; their mean over the agents is the trial's value
+    score_episodes: Annotated[int, Whole(1, MAX_EPISODES)] = 50
+    # a trial fails if an attempt at it takes longer; 0: no limit
+    max_seconds: Annotated[float, Real(0, _YEAR)] = 0.0
+    # a trial that makes no progress for so long fails; 0: no limit. The default is far more than
+    # any step takes: a false alarm costs a trial, but a step that never returns costs its worker.
+    stall_seconds: Annotated[float, Real(0, _YEAR)] = 1_800.0
+
+    @property
+    def segments(self) -> int:
+        """How many evaluations a trial has."""
+        return self.train_steps // self.eval_every
+
+    @property
+    def subject(self) -> str:
+        """What is trained, or on what: the environment, or the function of your own."""
+        return self.objective or self.env
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_training_has_no_environment(cls, table: Any) -> Any:
+        return own.checked_task(table) if isinstance(table, dict) else table
+
+    @model_serializer(mode="wrap")
+    def _what_applies(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return own.fields_that_apply(dump(self))
+
+    @model_validator(mode="after")
+    def _segments_fit(self) -> Task:
+        if self.train_steps % self.eval_every:
+            raise FieldError(
+                f"{self.eval_every} does not divide train_steps ({self.train_steps});"
+                f" use a divisor such as {_divisor(self.train_steps, near=self.eval_every)}",
+                at="eval_every",
+            )
+        if self.segments > _MAX_SEGMENTS:
+            raise FieldError(
+                f"{self.eval_every} makes {self.segments} evaluations of train_steps"
+                f" ({self.train_steps}); must make at most {_MAX_SEGMENTS}",
+                at="eval_every",
+            )
+        return self
+
+
+def _divisor(number: int, *, near: int) -> int:
+    """The divisor of the number that is nearest to another one."""
+    small = [each for each in range(1, int(number**0.5) + 1) if number % each == 0]
+    return min({*small, *(number // each for each in small)}, key=lambda each: abs(each - near))
