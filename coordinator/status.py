@@ -12,7 +12,7 @@ from coordinator.final import seed_groups
 from trialfleet.store import workers
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
-from trialfleet.store.trials import reading
+from trialfleet.store.trials import progress, reading
 from trialfleet.store.trials.reading import Counts, Finished
 from trialfleet.store.workers import LiveWorker
 from trialfleet.study.task import Task
@@ -99,13 +99,8 @@ def snapshot(database: Database, study: Study) -> Snapshot:
 
 def best_trial(connection: Connection, study: Study) -> tuple[int, float] | None:
     """Number and first value of the search's best trial so far."""
-    spec = study.spec
-    return reading.best(
-        connection,
-        study.search_id,
-        maximize=spec.search.objectives[0].maximize,
-        constrained=bool(spec.constraints),
-    )
+    found = progress.best(connection, study.search_id, constrained=bool(study.spec.constraints))
+    return None if found is None else (found.number, found.value)
 
 
 def time_left(

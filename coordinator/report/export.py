@@ -20,33 +20,49 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def as_csv(data: StudyData) -> str:
-    """The trials of both stages; a column `param.NAME` for each hyperparameter."""
+    """The trials of both stages; a column `param.NAME` for each hyperparameter.
+
+    Also a column `constraint.MEASURE` for each measure that is bounded. `trialfleet import` reads
+    all of these.
+    """
     stages = (("search", data.search), ("final", data.final))
     params = sorted({name for trial in data.search for name in trial.params})
     written = StringIO()
     rows = csv.writer(written, lineterminator="\n")
+    constraints = data.study.spec.constraints
+    bounded = [*dict.fromkeys(each.bounded for each in constraints)]
     values = [f"value.{at}" for at in range(len(data.maximize))]
     rows.writerow(
         [
             *("stage", "number", "state"),
             *(["value"] if len(values) == 1 else values),
+            *(f"constraint.{name}" for name in bounded),
             *("scores", "seeds", "steps", "attempts", "seconds", "worker", "device", "reason"),
             *(_text(f"param.{name}") for name in params),
         ]
     )
     for stage, trials in stages:
         for trial in trials:
-            rows.writerow(_row(stage, trial, params, len(values)))
+            met = trial.user_attrs.get("constraints", {})
+            found = {each.bounded: met.get(each.label) for each in constraints}
+            rows.writerow(_row(stage, trial, params, len(values), [*found.values()]))
     return written.getvalue()
 
 
-def _row(stage: str, trial: FrozenTrial, params: list[str], objectives: int) -> list[Any]:
+def _row(
+    stage: str,
+    trial: FrozenTrial,
+    params: list[str],
+    objectives: int,
+    constraints: list[float | None],
+) -> list[Any]:
     attributes = trial.user_attrs
     found = list(trial.values or [])
     reason = facts.why_pruned(trial) if "pruned_by" in attributes else attributes.get("reason", "")
     return [
         *(stage, trial.number, trial.state.name),
         *(found + [""] * objectives)[:objectives],
+        *("" if each is None else each for each in constraints),
         " ".join(map(str, attributes.get("scores", []))),
         " ".join(map(str, attributes.get("seeds", []))),
         max(trial.intermediate_values, default=""),

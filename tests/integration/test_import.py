@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from sqlalchemy import URL
 
 from coordinator.status import as_dict, snapshot
@@ -17,6 +17,7 @@ from tests.support.commands import command, told
 from tests.support.invariants import check_invariants
 from tests.support.server import plain
 from tests.support.studies import create, states, take, take_all, train_by_hand
+from trialfleet.search import space
 from trialfleet.search.samplers import make_sampler
 from trialfleet.store import studies
 from trialfleet.store.optuna.history import Curves
@@ -129,6 +130,80 @@ def test_a_study_in_a_storage_of_optunas_is_imported(
     assert [trial.value for trial in trials] == [trial.value for trial in other.trials]
 
 
+BOUNDED = """
+[[constraints]]
+measure = "parameters"
+at_most = 50
+[[constraints]]
+measure = "score"
+at_least = 2.0
+"""
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+def test_several_objectives_and_constraints_inform_the_sampler(
+    database: Database, capsys: pytest.CaptureFixture[str], sampler: str
+) -> None:
+    storage = optuna.storages.JournalStorage(JournalFileBackend("journal.log"))
+    other = optuna.create_study(
+        study_name="other", storage=storage, directions=["maximize", "minimize"]
+    )
+    for number in range(6):
+        trial = other.ask()
+        trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
+        trial.suggest_float("gamma", 0.9, 0.999)
+        if number < 5:
+            trial.set_user_attr("constraints", {"parameters <= 9": 40.0 + 5 * number})
+        other.tell(trial, [float(number), 10.0])
+    options = "population_size = 4" if sampler == "nsga2" else "n_startup_trials = 2"
+    study = create(
+        database,
+        objectives='["score", "steps_to_10"]',
+        sampler=f'{{ name = "{sampler}", {options} }}',
+        more=BOUNDED,
+    )
+    assert command("import", "trivial", "journal.log") == 0
+    assert capsys.readouterr().out == (
+        "trivial: 5 trials imported, 1 left out: 5: constraint.parameters: is missing;"
+        " must be given, as the study bounds it\n"
+    )
+    trials = database.optuna_study("trivial").get_trials()
+    assert [trial.values for trial in trials] == [[float(number), 10.0] for number in range(5)]
+    assert trials[4].user_attrs["constraints"] == {"parameters <= 50": 60.0, "score >= 2": 4.0}
+    # By how much of the bound they exceed it, as a worker writes it.
+    assert trials[0].constraints == {"0": -0.2, "1": 1.0}
+    assert trials[4].constraints == {"0": 0.2, "1": -1.0}
+    # No worker has come close to anything yet.
+    assert (snapshot(database, study).best, snapshot(database, study).closest) == (None, None)
+    claim = take(database)
+    storage_of_ours = database.optuna_storage(claim.fence)
+    made = make_sampler(study.spec, claim.number)
+    optuna_study = database.optuna_study("trivial", storage=storage_of_ours, sampler=made)
+    space.suggest(optuna.Trial(optuna_study, claim.trial_id), study.spec.agent)
+    if isinstance(made, optuna.samplers.NSGAIISampler):
+        parents = made.get_parent_population(optuna_study, 1)
+        assert 2 in [trial.number for trial in parents], "the feasible one with the lowest number"
+        assert made.get_trial_generation(optuna_study, optuna_study.get_trials()[5]) == 1
+
+
+@pytest.mark.parametrize(
+    ("directions", "fits"),
+    [(["maximize", "minimize"], True), (["minimize", "maximize"], False), (["maximize"], False)],
+)
+def test_directions_must_agree(
+    database: Database, capsys: pytest.CaptureFixture[str], directions: list[str], fits: bool
+) -> None:
+    other = optuna.create_study(
+        storage="sqlite:///o.db",
+        study_name="o",
+        directions=[StudyDirection[each.upper()] for each in directions],
+    )
+    other.tell(other.ask(), [1.0] * len(directions))
+    create(database, objectives='["score", "steps_to_10"]')
+    assert command("import", "trivial", "sqlite:///o.db") == 2
+    assert ("learning_rate: is missing" if fits else "write the results that") in told(capsys)
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [
@@ -167,24 +242,5 @@ def test_other_sources_that_cannot_be_had_are_one_line(
     assert "secret" not in told(capsys)
     optuna.create_study(study_name="down", storage="sqlite:///down.db", direction="minimize")
     assert command("import", "trivial", "sqlite:///down.db", "--study", "down") == 2
-    assert "does not maximize one value" in told(capsys)
-
-
-def test_results_are_compared_as_the_study_file_has_them(database: Database) -> None:
-    from trialfleet.search.knobs import SearchSpace
-    from trialfleet.store.steering.importing import _values
-    from worker.trainers.dqn.params import Params
-
-    knobs = SearchSpace.read(
-        {
-            "net_arch": {"choices": [[32], [64, 64]]},
-            "batch_size": {"low": 32, "high": 64},
-            "double_q": {"choices": [True, False]},
-            "loss": {"choices": ["mse", "huber"]},
-        },
-        Params,
-    )
-    of_a_table = {"net_arch": "[64, 64]", "batch_size": "64.0", "double_q": "True", "loss": "mse"}
-    of_optuna = {"net_arch": "[64, 64]", "batch_size": 64, "double_q": True, "loss": "mse"}
-    for params in (of_a_table, of_optuna, json.loads(json.dumps(of_optuna))):
-        assert _values(params, knobs) == {**of_optuna, "net_arch": (64, 64)}
+    line = told(capsys)
+    assert "directions of study 'down' there are min, and those of 'trivial' are score:max" in line

@@ -18,6 +18,7 @@ from tests.support.studies import (
     train_by_hand,
     trivial_study,
 )
+from trialfleet.errors import StudyFileError
 from trialfleet.store.steering import course
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
@@ -65,6 +66,59 @@ def test_no_improvement_is_counted_from_the_end_of_the_best(database: Database) 
     finish(database, take(database), state="PRUNED", value=1.0)
     study = step(database, study.name)
     assert study.stopped == "no improvement in 3 trials since trial 2"
+
+
+BOUND = '[[constraints]]\nmeasure = "parameters"\nat_most = 5_000'
+
+
+def measured(database: Database, value: float, *, excess: float, state: Any = "COMPLETE") -> None:
+    """End a trial that exceeds its one constraint by so much of the bound."""
+    finish(
+        database,
+        take(database),
+        value=value,
+        state=state,
+        system_attributes={"constraints": [excess]},
+    )
+
+
+def test_only_a_feasible_trial_reaches_the_target(database: Database) -> None:
+    study = stopping(database, "target = 400.0", more=BOUND)
+    measured(database, 450.0, excess=0.1)
+    measured(database, 420.0, excess=0.0, state="PRUNED")
+    assert step(database, study.name).stopped is None
+    measured(database, 410.0, excess=0.0)
+    assert step(database, study.name).stopped == "trial 2 reached 410, the target is 400"
+
+
+def test_only_a_feasible_trial_is_an_improvement(database: Database) -> None:
+    study = stopping(database, "no_improvement = 2", more=BOUND)
+    for _ in range(3):  # nothing to count from
+        measured(database, 100.0, excess=0.1)
+    assert step(database, study.name).stopped is None
+    measured(database, 5.0, excess=-0.2)
+    measured(database, 900.0, excess=0.1)
+    assert step(database, study.name).stopped is None
+    measured(database, 1.0, excess=0.0)
+    assert step(database, study.name).stopped == "no improvement in 2 trials since trial 3"
+
+
+def test_less_is_better_where_the_objective_says_so(database: Database) -> None:
+    rules = "target = 20.0\nno_improvement = 2"
+    study = stopping(database, rules, objectives='["steps_to_10"]')
+    for value in (30.0, 40.0):
+        finish(database, take(database), value=value)
+    assert step(database, study.name).stopped is None
+    finish(database, take(database), value=19.0)
+    assert step(database, study.name).stopped == "trial 2 reached 19, the target is 20"
+
+
+@pytest.mark.parametrize("rule", ["target = 1.0", "no_improvement = 2"])
+def test_of_several_objectives_there_is_no_best(rule: str) -> None:
+    text = trivial_study(objectives='["score", "parameters"]') + f"[stop]\n{rule}\n"
+    with pytest.raises(StudyFileError, match=f"stop.{rule.split()[0]}: .* none is the best; must"):
+        parse(text, source="trivial.toml")
+    parse(text.replace(rule, "steps = 9\nseconds = 9"), source="trivial.toml")
 
 
 def test_time_counts_from_the_first_claim_without_pauses(database: Database) -> None:

@@ -93,15 +93,6 @@ def encode(values: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
     return params
 
 
-def existing(params: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
-    """Of a whole configuration's parameters those that a trial with them has."""
-    found: dict[str, Any] = {}
-    for each in parameters(space):
-        if each.name in params and each.exists(found):
-            found[each.name] = params[each.name]
-    return found
-
-
 def describe(space: SearchSpace) -> list[tuple[str, str, str]]:
     """A row for each knob: its name, "fixed", "range", "choices" or "layers", and its values."""
     return [(name, *_described(knob)) for name, knob in space.items()]

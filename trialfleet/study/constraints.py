@@ -7,6 +7,7 @@ do.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -71,13 +72,23 @@ class Constraint(Strict):
     def label(self) -> str:
         """For people, such as "parameters <= 5000"."""
         bound = int(self.bound) if self.bound.is_integer() else self.bound
+        return f"{self.bounded} {'>=' if self.more_is_better else '<='} {bound}"
+
+    @property
+    def bounded(self) -> str:
+        """What it bounds: its label without the bound."""
         over = f" ({self.over_seeds})" if self.over_seeds else ""
-        return f"{self.measure.name}{over} {'>=' if self.more_is_better else '<='} {bound}"
+        return f"{self.measure.name}{over}"
 
     def excess(self, value: float) -> float:
         """By how much of the bound the value violates it; zero or less if it is met."""
         over = self.bound - value if self.more_is_better else value - self.bound
         return over / (abs(self.bound) or 1.0)
+
+
+def without_bound(label: str) -> str:
+    """What a constraint with this label bounds."""
+    return re.sub(r" [<>]= \S+$", "", label)
 
 
 @dataclass(frozen=True)

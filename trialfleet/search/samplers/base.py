@@ -31,5 +31,9 @@ class Sampler(Strict):
         """How many configurations it tries, each once; None if there is no end to them."""
         return None
 
+    def generation_key(self) -> str | None:
+        """The system attribute that says of which generation a trial is, where there are any."""
+        return None
+
     def probe(self, spec: Spec) -> None:
         """Import what it names of the user's, and try it; raises FieldError."""

@@ -66,6 +66,10 @@ class PartialFixed(Sampler):
             encode(values, spec.agent), self.wrapped.build(self._rest(spec), seed)
         )
 
+    def generation_key(self) -> str | None:
+        """That of the sampler behind it."""
+        return self.wrapped.generation_key()
+
     def probe(self, spec: Spec) -> None:
         """Try the sampler behind it."""
         with under("wrapped"):

@@ -75,6 +75,12 @@ class Nsga2(_Genetic):
 
         return NSGAIISampler(**self._options(seed))
 
+    def generation_key(self) -> str:
+        """As Optuna's sampler has it."""
+        from optuna.samplers import NSGAIISampler
+
+        return NSGAIISampler._get_generation_key()
+
 
 class Nsga3(_Genetic):
     """NSGA-III: the same for more than three objectives, spread by reference points."""
@@ -87,3 +93,9 @@ class Nsga3(_Genetic):
         from optuna.samplers import NSGAIIISampler
 
         return NSGAIIISampler(dividing_parameter=self.dividing_parameter, **self._options(seed))
+
+    def generation_key(self) -> str:
+        """As Optuna's sampler has it."""
+        from optuna.samplers import NSGAIIISampler
+
+        return NSGAIIISampler._get_generation_key()

@@ -8,23 +8,25 @@ best, a finalist, or an improvement: nobody knows what it was measured on.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import text
 
 from trialfleet.checking.mistakes import FieldError
-from trialfleet.search import fixed, space
-from trialfleet.search.knobs import Choices, IntRange, Knob, Searched, SearchSpace
+from trialfleet.search import space
+from trialfleet.store.steering import configurations
 from trialfleet.store.steering.adding import searching
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
 from trialfleet.store.trials.optuna_rows import insert_trials
-from trialfleet.study.changes import toml_value
+from trialfleet.study.constraints import Constraint, without_bound
+from trialfleet.study.spec import Spec
 
 IMPORTED = "imported"  # user attribute: {"from": …, "number": …}
 
@@ -40,8 +42,12 @@ class Known:
 
     where: str  # the file, or the study
     number: int  # of the trial there, or of the row
-    value: float
+    values: Sequence[float]  # of each of our study's objectives
     params: Mapping[str, Any]  # values, or text that a table has for them
+    # what measures came to, by names as `Constraint.bounded` has them, or the measures' own
+    measured: Mapping[str, float] = field(default_factory=dict)
+    # Optuna's constraints, met at zero or less: by their names, or by "0", "1", … in their order
+    excess: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -68,73 +74,116 @@ def import_results(database: Database, study: Study, results: Iterable[Known]) -
         StudyDeletedError: It is gone.
     """
     outcome, templates = Imported(), []
-    knobs = study.spec.agent
-    distributions = space.distributions(knobs)
     with database.transaction() as connection:
         searching(connection, study)
         there = {
             _key(json.loads(each))
             for each in reading.attributes(connection, study.search_id, IMPORTED)
         }
+        system: dict[str, Any] = {}
+        if key := study.spec.search.sampler.generation_key():
+            # As if they were of the youngest generation: the next one is bred from them, too.
+            system[key] = reading.greatest(connection, study.search_id, key) or 0
         for result in results:
             if _key(result.origin) in there:
                 outcome.known += 1
                 continue
             try:
-                values = _values(result.params, knobs)
+                templates.append(_template(result, study.spec, system))
             except FieldError as problem:
                 outcome.refused.append(f"{result.number}: {problem.at}: {problem.text}")
                 continue
             there.add(_key(result.origin))
-            params = space.existing(space.encode(values, knobs), knobs)
-            templates.append(
-                optuna.trial.create_trial(
-                    state=TrialState.COMPLETE,
-                    value=result.value,
-                    params=params,
-                    distributions={name: distributions[name] for name in params},
-                    user_attrs={IMPORTED: result.origin},
-                )
-            )
         insert_trials(connection, database, study.search_id, templates)
         outcome.trials = len(templates)
         connection.execute(ADD, {"search_id": study.search_id, "trials": outcome.trials})
     return outcome
 
 
+def measured_by(constraints: Mapping[Any, Any]) -> dict[str, float]:
+    """What measures came to in a trial of ours, by its attribute `constraints`."""
+    return {without_bound(label): value for label, value in numbers_in(constraints).items()}
+
+
+def numbers_in(found: Mapping[Any, Any]) -> dict[str, float]:
+    """What of it is a finite number with a name."""
+    return {
+        name: float(value)
+        for name, value in found.items()
+        if isinstance(name, str)
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    }
+
+
 def _key(origin: Mapping[str, Any]) -> tuple[str, int]:
     return str(origin["from"]), int(origin["number"])
 
 
-def _values(params: Mapping[str, Any], knobs: SearchSpace) -> dict[str, Any]:
-    """Every searched knob's value; the fixed ones are as the study has them, where they are told.
+def _template(result: Known, spec: Spec, system: Mapping[str, Any]) -> FrozenTrial:
+    """The trial that a result becomes.
 
     Raises:
-        FieldError: A result of another space.
+        FieldError: It is none of this study.
     """
-    told = {name: _read(params[name], knobs[name]) for name in params if name in knobs}
-    for name, value in told.items():
-        knob = knobs[name]
-        if not isinstance(knob, Searched) and value != knob:
-            raise FieldError(f"{value!r}; must be {knob!r}, as the study fixes it", at=name)
-    for name in knobs.searched():
-        if name not in told:
-            raise FieldError("is missing; must be given, as the study searches it", at=name)
-    return fixed.checked({name: told[name] for name in knobs.searched()}, knobs)
-
-
-def _read(value: Any, knob: Knob) -> Any:
-    """A value as the study file would have it: tables and Optuna keep some as text."""
-    text_expected = isinstance(knob, str) or (
-        isinstance(knob, Choices) and all(isinstance(each, str) for each in knob.choices)
+    params = space.encode(configurations.read(result.params, spec.agent), spec.agent)
+    distributions = space.distributions(spec.agent)
+    attributes: dict[str, Any] = {IMPORTED: result.origin}
+    system = dict(system)
+    if spec.constraints:
+        attributes["constraints"], system["constraints"] = _bounded(result, spec)
+    return optuna.trial.create_trial(
+        state=TrialState.COMPLETE,
+        values=[*result.values],
+        params=params,
+        distributions={name: distributions[name] for name in params},
+        user_attrs=attributes,
+        system_attrs=system,
     )
-    if isinstance(value, str) and not text_expected:
-        lower = value.strip().lower()
-        try:
-            value = toml_value(lower if lower in ("true", "false") else value)
-        except FieldError:
+
+
+def _bounded(result: Known, spec: Spec) -> tuple[dict[str, float | None], list[float]]:
+    """What each constraint came to, as a worker would have stored it.
+
+    Where only Optuna's number is known, that is what samplers learn from, and the measure is None.
+
+    Raises:
+        FieldError: A constraint of which nothing is known. Optuna takes it for one that is met.
+    """
+    found: dict[str, float | None] = {}
+    excess = []
+    for place, constraint in enumerate(spec.constraints):
+        value = _measured(constraint, result, spec)
+        found[constraint.label] = value
+        excess.append(
+            _given(constraint, place, result, len(spec.constraints))
+            if value is None
+            else constraint.excess(value)
+        )
+    return found, excess
+
+
+def _measured(constraint: Constraint, result: Known, spec: Spec) -> float | None:
+    names = (constraint.bounded, constraint.measure.name)
+    for name in names:
+        if name in result.measured:
+            return result.measured[name]
+    search = spec.search
+    for objective, value in zip(search.objectives, result.values, strict=True):
+        same = constraint.over_seeds in (None, search.over_seeds)
+        if objective.measure == constraint.measure and same:
             return value
-    whole = isinstance(knob, IntRange) or type(knob) is int
-    if isinstance(value, float) and value.is_integer() and whole:
-        return int(value)  # pandas writes whole numbers so where others are missing
-    return tuple(value) if isinstance(value, list) else value
+    return None
+
+
+def _given(constraint: Constraint, place: int, result: Known, count: int) -> float:
+    names = [constraint.label, constraint.bounded, constraint.measure.name]
+    if set(result.excess) == {str(each) for each in range(count)}:
+        names.append(str(place))
+    for name in names:
+        if name in result.excess:
+            return result.excess[name]
+    raise FieldError(
+        "is missing; must be given, as the study bounds it", at=f"constraint.{constraint.bounded}"
+    )

@@ -1,4 +1,7 @@
-"""How far a search has come, for rules that may stop it; nothing here writes or locks."""
+"""How far a search has come, for people and for rules that may stop it.
+
+Nothing here writes or locks.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ STEPS = text("""
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The best trial that was trained and completed; the earliest of equals."""
+    """The best trial that was trained and completed; of equals the one that ended first."""
 
     number: int
     value: float  # of the first objective

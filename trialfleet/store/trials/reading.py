@@ -23,21 +23,15 @@ TRAINED = """NOT EXISTS (SELECT FROM public.trial_user_attributes u
 FEASIBLE = """NOT EXISTS (SELECT FROM public.trial_system_attributes c,
     json_array_elements_text(c.value_json::json) AS each (excess)
     WHERE c.trial_id = t.trial_id AND c.key = 'constraints' AND each.excess::float8 > 0)"""
-BEST = text(f"""
-    SELECT t.number, v.value FROM public.trials t JOIN public.trial_values v USING (trial_id)
-    WHERE t.study_id = :study_id AND t.state = 'COMPLETE' AND v.objective = 0
-      AND (NOT :constrained OR {FEASIBLE}) AND {TRAINED}
-    ORDER BY :sign * v.value DESC, t.number LIMIT 1
-""")  # noqa: S608
-CLOSEST = text("""
+CLOSEST = text(f"""
     SELECT t.number, u.value_json AS found FROM public.trials t
     JOIN public.trial_system_attributes c ON c.trial_id = t.trial_id AND c.key = 'constraints'
     JOIN public.trial_user_attributes u ON u.trial_id = t.trial_id AND u.key = 'constraints'
-    WHERE t.study_id = :study_id AND t.state = 'COMPLETE'
+    WHERE t.study_id = :study_id AND t.state = 'COMPLETE' AND {TRAINED}
     ORDER BY (SELECT sum(greatest(each.excess::float8, 0))
               FROM json_array_elements_text(c.value_json::json) AS each (excess)), t.number
     LIMIT 1
-""")
+""")  # noqa: S608
 MEAN_SECONDS = text("""
     SELECT avg(extract(epoch FROM datetime_complete - datetime_start)) FROM public.trials t
     WHERE study_id = :study_id AND state = ANY(CAST(:states AS public.trialstate[]))
@@ -47,7 +41,7 @@ LOST = text("""
     SELECT count(*) FROM fleet.attempts a JOIN public.trials t USING (trial_id)
     WHERE a.outcome = 'lost' AND t.study_id = ANY(:study_ids)
 """)
-FINISHED = text("""
+FINISHED = text(f"""
     SELECT t.number, t.state::text AS state, r.value_json AS reason,
            ARRAY(SELECT v.value FROM public.trial_values v
                  WHERE v.trial_id = t.trial_id ORDER BY v.objective) AS "values"
@@ -55,10 +49,9 @@ FINISHED = text("""
     LEFT JOIN public.trial_user_attributes r ON r.trial_id = t.trial_id
         AND r.key = CASE t.state WHEN 'FAIL' THEN 'reason' WHEN 'PRUNED' THEN 'pruned_by' END
     WHERE t.study_id = :study_id AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
-      AND NOT EXISTS (SELECT FROM public.trial_user_attributes i
-                      WHERE i.trial_id = t.trial_id AND i.key = 'imported')
+      AND {TRAINED}
     ORDER BY t.datetime_complete, t.number
-""")
+""")  # noqa: S608
 LAST_FAILED = text("""
     SELECT t.number, r.value_json AS reason
     FROM public.trials t
@@ -71,6 +64,11 @@ NAMES_TAKEN = text("""
 ATTRIBUTE = text("""
     SELECT a.value_json FROM public.trials t JOIN public.trial_user_attributes a USING (trial_id)
     WHERE t.study_id = :study_id AND a.key = :key
+""")
+GREATEST = text("""
+    SELECT max(a.value_json::int) FROM public.trials t
+    JOIN public.trial_system_attributes a USING (trial_id)
+    WHERE t.study_id = :study_id AND t.state = 'COMPLETE' AND a.key = :key
 """)
 
 
@@ -115,30 +113,11 @@ def count(connection: Connection, study_id: int) -> Counts:
     return Counts(**connection.execute(COUNT, {"study_id": study_id}).one()._mapping)
 
 
-def best(
-    connection: Connection, study_id: int, *, maximize: bool, constrained: bool
-) -> tuple[int, float] | None:
-    """Number and first value of the best COMPLETE trial that a worker trained.
-
-    Of two it is the earlier one.
-
-    Args:
-        connection: Of a transaction.
-        study_id: Optuna's.
-        maximize: Whether more is better.
-        constrained: Whether only those count that meet all constraints.
-    """
-    values = {
-        "study_id": study_id,
-        "sign": 1.0 if maximize else -1.0,
-        "constrained": constrained,
-    }
-    row = connection.execute(BEST, values).one_or_none()
-    return (row.number, row.value) if row else None
-
-
 def closest(connection: Connection, study_id: int) -> tuple[int, dict[str, float]] | None:
-    """The COMPLETE trial that violates the constraints least: its number, and what they came to."""
+    """The COMPLETE trial that a worker trained and that violates the constraints least.
+
+    Its number, and what they came to.
+    """
     row = connection.execute(CLOSEST, {"study_id": study_id}).one_or_none()
     return (row.number, json.loads(row.found)) if row else None
 
@@ -184,6 +163,12 @@ def numbers_in(connection: Connection, study_id: int, key: str) -> set[int]:
 def attributes(connection: Connection, study_id: int, key: str) -> list[str]:
     """A user attribute as JSON text, of all trials that have it."""
     return list(connection.scalars(ATTRIBUTE, {"study_id": study_id, "key": key}))
+
+
+def greatest(connection: Connection, study_id: int, key: str) -> int | None:
+    """The greatest value of a system attribute that holds a whole number, of COMPLETE trials."""
+    found = connection.scalar(GREATEST, {"study_id": study_id, "key": key})
+    return None if found is None else int(found)
 
 
 def decoded(value_json: str | None) -> str | None:

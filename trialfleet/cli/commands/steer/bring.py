@@ -21,8 +21,8 @@ def bring(
         str,
         typer.Argument(
             metavar="FILE.csv|STORAGE",
-            help="A table with a column `value` and one for each hyperparameter; or a storage of "
-            "Optuna's: a URL, or the file of a journal.",
+            help="A table with a column `value` (or one for each objective) and one for each "
+            "hyperparameter; or a storage of Optuna's: a URL, or the file of a journal.",
         ),
     ],
     name: Annotated[
@@ -37,15 +37,15 @@ def bring(
     from trialfleet.cli.connect import open_database
     from trialfleet.errors import UsageError
     from trialfleet.store import studies
-    from trialfleet.store.steering import elsewhere
+    from trialfleet.store.steering import elsewhere, tables
     from trialfleet.store.steering.importing import import_results
 
     with open_database(load_settings(), application="trialfleet-import") as database:
         found = studies.find(database, study)
         if source.endswith(".csv"):
-            results = elsewhere.from_csv(Path(source), list(found.spec.agent))
+            results = tables.from_csv(Path(source), found.spec)
         else:
-            results = elsewhere.from_optuna(source, name)
+            results = elsewhere.from_optuna(source, name, found.spec)
         outcome = import_results(database, found, results)
     reasons = "; ".join(outcome.refused[:_SHOWN]) + "; …" * (len(outcome.refused) > _SHOWN)
     if outcome.refused and not outcome.trials and not outcome.known:
