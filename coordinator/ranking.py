@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from trialfleet.store.steering.importing import IMPORTED
+from trialfleet.search.marks import IMPORTED
 from trialfleet.study.values import curve_area
 
 

@@ -7,11 +7,15 @@ from collections import Counter
 from collections.abc import Callable
 from uuid import uuid4
 
+import pytest
 from optuna.trial import TrialState
 
 from coordinator.create import create_or_join
 from tests.support.studies import LEASE, at_once, expire, finish, take
-from trialfleet.store import leases
+from trialfleet.errors import SteeringError
+from trialfleet.store import leases, studies
+from trialfleet.store.steering import adding, course
+from trialfleet.store.steering.importing import Known, import_results
 from trialfleet.store.storage import Database
 from trialfleet.study.file import parse
 from worker.configuration import open_trial
@@ -30,6 +34,7 @@ max_failures = 100
 [final]
 top = 1
 """
+ALL = [{"gamma": gamma, "tau": tau} for gamma in (0.9, 0.98) for tau in (0.2, 1.0)]
 COUNT = (3 + 1) * (3 + 9)
 
 
@@ -81,3 +86,62 @@ def test_each_configuration_once(open_database: Callable[[], Database]) -> None:
         tuple(sorted(trial.params.items())) for trial in trials if trial.state != TrialState.FAIL
     )
     assert (len(found), set(found.values())) == (COUNT, {1})
+
+
+SMALL = """
+name = "grid"
+[agent]
+gamma = { low = 0.9, high = 0.98 }
+tau = { low = 0.2, high = 1.0 }
+[search]
+sampler = { name = "grid", points_per_range = 2 }
+trials = 7
+[final]
+top = 1
+"""
+
+
+def test_the_budget_is_what_there_is_to_try(database: Database) -> None:
+    study = create_or_join(database, parse(SMALL, source="grid.toml"))
+    assert study.budget == 4
+
+    def work() -> dict[str, float]:
+        claim = take(database, "grid")
+        storage = database.optuna_storage(claim.fence)
+        knobs = open_trial(database, study, claim, storage=storage, device="cpu").job.knobs
+        finish(database, claim)
+        return {name: knobs[name] for name in ("gamma", "tau")}
+
+    found = [work()]
+    # Results from elsewhere are none of the four.
+    known = [
+        Known(where="a.csv", number=number, values=[1.0], params={"gamma": 0.9, "tau": 0.2})
+        for number in range(2)
+    ]
+    import_results(database, study, known)
+    found.append(work())
+    # This is none either, and that is one of them.
+    adding.enqueue(database, study, {"gamma": 0.95})
+    assert studies.find(database, "grid").asked == 5
+    adding.enqueue(database, study, next(each for each in ALL if each not in found))
+    assert studies.find(database, "grid").asked == 5
+    found += [work() for _ in range(3)]
+    with pytest.raises(AssertionError):
+        take(database, "grid")
+    assert found.pop(2)["gamma"] == 0.95
+    assert sorted(found, key=str) == sorted(ALL, key=str)
+    with pytest.raises(SteeringError, match="6 is more than the 5 configurations that 'grid' has"):
+        course.extend(database, study, 6)
+    # One of them again is what somebody wants; search.trials bounds how often.
+    for budget in (6, 7):
+        adding.enqueue(database, study, ALL[0])
+        assert studies.find(database, "grid").asked == budget
+        assert work() == ALL[0]
+    with pytest.raises(SteeringError, match="all 7 trials of 'grid' are trained"):
+        adding.enqueue(database, study, ALL[0])
+    # Where somebody wants fewer than all, it is one of those.
+    other = create_or_join(database, parse(SMALL.replace("grid", "other", 1), source="o.toml"))
+    course.stop(database, other, "by hand")
+    assert course.extend(database, other, 3).asked == 3
+    adding.enqueue(database, other, {"gamma": 0.95})
+    assert studies.find(database, "other").asked == 3

@@ -76,3 +76,18 @@ def has_range(space: SearchSpace) -> bool:
 def encoded(value: Any) -> Scalar:
     """A searched knob's value as Optuna has it in a trial's params."""
     return json.dumps(value) if isinstance(value, tuple) else value
+
+
+def encode(values: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
+    """Searched knobs' values as Optuna has them in a trial's params."""
+    params: dict[str, Any] = {}
+    for name, value in values.items():
+        knob = space.searched()[name]
+        if not isinstance(knob, Layers):
+            params[name] = encoded(value)
+            continue
+        if not isinstance(knob.layers, int):
+            params[f"{name}.layers"] = len(value)
+        if not isinstance(knob.width, int):
+            params |= {f"{name}.width_{layer}": width for layer, width in enumerate(value, 1)}
+    return params

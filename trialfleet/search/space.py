@@ -78,21 +78,6 @@ def decode(params: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
     return {name: values.get(name, knob) for name, knob in space.items()}
 
 
-def encode(values: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
-    """Searched knobs' values as Optuna has them in a trial's params: the inverse of `decode`."""
-    params: dict[str, Any] = {}
-    for name, value in values.items():
-        knob = space.searched()[name]
-        if not isinstance(knob, Layers):
-            params[name] = encoded(value)
-            continue
-        if not isinstance(knob.layers, int):
-            params[f"{name}.layers"] = len(value)
-        if not isinstance(knob.width, int):
-            params |= {f"{name}.width_{layer}": width for layer, width in enumerate(value, 1)}
-    return params
-
-
 def describe(space: SearchSpace) -> list[tuple[str, str, str]]:
     """A row for each knob: its name, "fixed", "range", "choices" or "layers", and its values."""
     return [(name, *_described(knob)) for name, knob in space.items()]

@@ -12,9 +12,9 @@ from tests.support.studyfiles import refusal
 from trialfleet.errors import StudyMismatchError
 from trialfleet.search import fixed
 from trialfleet.search.knobs import Choices, IntRange, Layers
-from trialfleet.search.parameters import parameters
+from trialfleet.search.parameters import encode, parameters
 from trialfleet.search.samplers import make_sampler
-from trialfleet.search.space import decode, describe, distributions, encode, suggest
+from trialfleet.search.space import decode, describe, distributions, suggest
 from trialfleet.study.differences import differences
 from trialfleet.study.file import parse
 from trialfleet.study.spec import Spec

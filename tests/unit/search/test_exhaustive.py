@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from optuna.trial import Trial, TrialState
 
 from tests.support.studyfiles import refusal
+from trialfleet.search import fixed
 from trialfleet.search.numbered.points import Points, permuted
+from trialfleet.search.parameters import encode
 from trialfleet.search.samplers import make_sampler
 from trialfleet.search.space import decode, suggest
 from trialfleet.study.file import parse
@@ -137,6 +139,72 @@ def test_an_enqueued_trial_off_the_grid_is_one_of_the_budget() -> None:
     found = tried(spec, study)
     assert (len(found), set(found.values())) == (25, {1})
     assert study.trials[0].params["gamma"] == 0.9123
+
+
+def enqueued(agent: str, tables: str, **options: Any) -> tuple[Spec, optuna.Study]:
+    """A study of a file with [[enqueue]] tables."""
+    text = f"{agent}{tables}"
+    spec = spec_of(text, **options)
+    study = new_study()
+    for table in spec.enqueue:
+        study.enqueue_trial(encode(fixed.checked(table, spec.agent), spec.agent))
+    return spec, study
+
+
+@pytest.mark.parametrize("failing", [0.0, 0.4], ids=["", "failing"])
+def test_what_is_enqueued_beside_the_configurations_takes_no_place_of_theirs(
+    failing: float,
+) -> None:
+    agent = "gamma = { low = 0.9, high = 0.98 }\ntau = { low = 0.1, high = 1.0 }\n"
+    tables = """
+    [[enqueue]]
+    gamma = 0.9123
+    [[enqueue]]
+    tau = 1.0
+    gamma = 0.9
+    [[enqueue]]
+    gamma = 0.9
+    tau = 1
+    """
+    spec, study = enqueued(agent, tables, sampler='"grid"')
+    assert spec.budget == 25 + 2
+    search(spec, study, failing=failing, seed=3)
+    found = tried(spec, study)
+    assert found.pop((("gamma", 0.9), ("tau", 1.0))) == 2
+    (off,) = [params for params in found if dict(params)["gamma"] == 0.9123]
+    assert (found.pop(off), len(found), set(found.values())) == (1, 24, {1})
+    assert spec_of(f"{agent}{tables}", sampler='"grid"', trials=26).budget == 26
+
+
+def test_imported_trials_are_none_of_them() -> None:
+    spec = spec_of(FLAT)
+    study = new_study()
+    search(spec_of(FLAT, trials=4), study, failing=0.0)
+    known = optuna.trial.create_trial(
+        value=1.0,
+        params=study.trials[0].params,
+        distributions=study.trials[0].distributions,
+        user_attrs={"imported": {"from": "x.csv", "number": 0}},
+    )
+    for _ in range(3):
+        study.add_trial(known)
+    for _ in range(16):
+        trial = study.ask()
+        study.sampler = make_sampler(spec, trial.number)
+        suggest(Trial(study, trial._trial_id), spec.agent)
+        study.tell(trial, 1.0)
+    found = tried(spec, study)
+    assert found.pop(tuple(sorted(known.params.items()))) == 1 + 3
+    assert (len(found), set(found.values())) == (19, {1})
+
+
+def test_an_enqueued_trial_with_another_value_for_a_fixed_knob_is_none_of_them() -> None:
+    sampler = '{ name = "partial_fixed", fixed = { double_q = true }, wrapped = "grid" }'
+    tables = "[[enqueue]]\ndouble_q = false\nnet_arch = [64]\n"
+    spec, study = enqueued(CONDITIONAL, tables, sampler=sampler)
+    assert spec.budget == 36 + 1
+    search(spec, study, failing=0.0)
+    assert (len(tried(spec, study)), study.trials[0].params["double_q"]) == (37, False)
 
 
 def test_fewer_trials_than_configurations() -> None:

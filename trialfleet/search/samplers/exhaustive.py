@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from trialfleet.checking.mistakes import FieldError
 from trialfleet.checking.rules import Whole
 from trialfleet.search.numbered.points import Points
+from trialfleet.search.numbered.visits import Visits
 from trialfleet.search.samplers.base import Sampler
+from trialfleet.seeds import shared_seed
 
 if TYPE_CHECKING:
     from optuna import samplers
@@ -20,21 +22,17 @@ class _Exhaustive(Sampler):
         """All configurations that it tries."""
         raise NotImplementedError
 
-    def count(self, spec: Spec) -> int:
-        """How many configurations there are."""
-        return self.points(spec).count
+    def visits(self, spec: Spec) -> Visits:
+        """Which of them each trial has."""
+        return Visits(self.points(spec), seed=shared_seed(spec.seed))
 
     def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
         """A sampler that knows which of them is the trial's."""
         from trialfleet.search.numbered.exhaustive import ExhaustiveSampler
         from trialfleet.search.space import distributions
-        from trialfleet.seeds import shared_seed
 
         return ExhaustiveSampler(
-            self.points(spec),
-            distributions(spec.agent),
-            seed=shared_seed(spec.seed),
-            independent_seed=seed,
+            lambda: self.visits(spec), distributions(spec.agent), independent_seed=seed
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from trialfleet.checking.mistakes import FieldError, shown, under
 from trialfleet.checking.rules import Rule
 from trialfleet.search import fixed
+from trialfleet.search.parameters import encode
 from trialfleet.search.samplers.base import Sampler
 from trialfleet.search.samplers.models import Tpe
 from trialfleet.search.samplers.named import ANY_SAMPLER
@@ -14,6 +15,7 @@ from trialfleet.search.samplers.named import ANY_SAMPLER
 if TYPE_CHECKING:
     from optuna import samplers
 
+    from trialfleet.search.numbered.visits import Visits
     from trialfleet.study.spec import Spec
 
 
@@ -51,15 +53,13 @@ class PartialFixed(Sampler):
         with under("wrapped"):
             self.wrapped.check(self._rest(spec))
 
-    def count(self, spec: Spec) -> int | None:
-        """How many configurations are left, where the other sampler tries each once."""
-        return self.wrapped.count(self._rest(spec))
+    def visits(self, spec: Spec) -> Visits | None:
+        """Those of the other sampler, in what is left of the space."""
+        return self.wrapped.visits(self._rest(spec))
 
     def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
         """Optuna's sampler around the other one."""
         from optuna.samplers import PartialFixedSampler
-
-        from trialfleet.search.space import encode
 
         values = fixed.checked(self.fixed, spec.agent)
         return PartialFixedSampler(

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 
 from trialfleet.errors import SteeringError
 from trialfleet.store import leases, studies
+from trialfleet.store.steering import adding
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import optuna_rows, reading
@@ -107,7 +108,8 @@ def extend(database: Database, study: Study, trials: int) -> Study:
         The study as it stands then.
 
     Raises:
-        SteeringError: It has as many already, or too many of them have failed.
+        SteeringError: It has as many already, there is nothing more to try, or too many trials
+            have failed.
         VersionMismatchError, StudyMismatchError: This version cannot go on with it.
         StudyDeletedError: It is gone.
     """
@@ -122,6 +124,12 @@ def extend(database: Database, study: Study, trials: int) -> Study:
             raise SteeringError(
                 f"--trials: {trials} is not more than the {least - found.imported} that"
                 f" {study.name!r} has; give a greater number, or stop it with `trialfleet stop`"
+            )
+        visits = adding.visited(connection, found)
+        if visits is not None and trials > visits.most:
+            raise SteeringError(
+                f"--trials: {trials} is more than the {visits.most} configurations that"
+                f" {study.name!r} has to try, each once; give at most {visits.most}"
             )
         if counts.failed > found.max_failures:
             raise SteeringError(

@@ -19,6 +19,8 @@ from sqlalchemy import text
 
 from trialfleet.checking.mistakes import FieldError
 from trialfleet.search import space
+from trialfleet.search.marks import IMPORTED
+from trialfleet.search.parameters import encode
 from trialfleet.store.steering import configurations
 from trialfleet.store.steering.adding import searching
 from trialfleet.store.storage import Database
@@ -27,8 +29,6 @@ from trialfleet.store.trials import reading
 from trialfleet.store.trials.optuna_rows import insert_trials
 from trialfleet.study.constraints import Constraint, without_bound
 from trialfleet.study.spec import Spec
-
-IMPORTED = "imported"  # user attribute: {"from": …, "number": …}
 
 ADD = text("""
     UPDATE fleet.studies SET budget = budget + :trials, imported = imported + :trials
@@ -127,7 +127,7 @@ def _template(result: Known, spec: Spec, system: Mapping[str, Any]) -> FrozenTri
     Raises:
         FieldError: It is none of this study.
     """
-    params = space.encode(configurations.read(result.params, spec.agent), spec.agent)
+    params = encode(configurations.read(result.params, spec.agent), spec.agent)
     distributions = space.distributions(spec.agent)
     attributes: dict[str, Any] = {IMPORTED: result.origin}
     system = dict(system)

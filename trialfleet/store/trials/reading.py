@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -70,6 +71,15 @@ GREATEST = text("""
     JOIN public.trial_system_attributes a USING (trial_id)
     WHERE t.study_id = :study_id AND t.state = 'COMPLETE' AND a.key = :key
 """)
+SOURCES = text("""
+    SELECT t.number, t.state::text AS state, f.position, a.value_json AS asked_for,
+           EXISTS (SELECT FROM public.trial_user_attributes i
+                   WHERE i.trial_id = t.trial_id AND i.key = 'imported') AS imported
+    FROM public.trials t LEFT JOIN fleet.finished f USING (trial_id)
+    LEFT JOIN public.trial_system_attributes a
+        ON a.trial_id = t.trial_id AND a.key = 'fixed_params'
+    WHERE t.study_id = :study_id ORDER BY t.number
+""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +116,17 @@ class Finished:
     state: str
     values: list[float]  # of each objective; none if it failed
     reason: str | None  # why it failed, or was pruned
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a trial comes from."""
+
+    number: int
+    state: str
+    position: int | None  # its place in the order in which trials end
+    asked_for: dict[str, Any] | None  # parameters that it was enqueued with
+    imported: bool
 
 
 def count(connection: Connection, study_id: int) -> Counts:
@@ -163,6 +184,19 @@ def numbers_in(connection: Connection, study_id: int, key: str) -> set[int]:
 def attributes(connection: Connection, study_id: int, key: str) -> list[str]:
     """A user attribute as JSON text, of all trials that have it."""
     return list(connection.scalars(ATTRIBUTE, {"study_id": study_id, "key": key}))
+
+
+def sources(connection: Connection, study_id: int) -> list[Source]:
+    """Where each trial of the study comes from, by number."""
+    return [
+        Source(
+            **{
+                **row._mapping,
+                "asked_for": None if row.asked_for is None else json.loads(row.asked_for),
+            }
+        )
+        for row in connection.execute(SOURCES, {"study_id": study_id})
+    ]
 
 
 def greatest(connection: Connection, study_id: int, key: str) -> int | None:
