@@ -51,6 +51,7 @@ max_failures = {trials}
 
 [final]
 top = 1
+race = false
 seeds = 2
 episodes = 1
 """

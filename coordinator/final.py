@@ -2,25 +2,26 @@
 
 It is a second Optuna study, NAME.final, whose trials are enqueued with parameters and seeds, so
 the same workers run it under the same rules. A configuration's fresh seeds are spread over trials
-of as many agents as the search trained at once.
+of as many agents as the search trained at once. In a race (`coordinator.race`) the first block is
+enqueued here; in a fixed stage all seeds of all finalists are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from coordinator import judged
 from coordinator.create import optuna_study
-from coordinator.ranking import excess, front, losses, ranked, spread_out
+from coordinator.finalists import Finalist, choose_finalists, choose_racers, seed_groups
+from coordinator.race import course, rounds
+from coordinator.ranking import excess, ranked
 from trialfleet.errors import StudyMismatchError
 from trialfleet.seeds import fresh_seeds
 from trialfleet.store import studies
+from trialfleet.store.steering import decisions
+from trialfleet.store.steering.decisions import Decided
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
@@ -34,55 +35,6 @@ BEGIN = text("""
 """)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finalist:
-    """A configuration that the search found."""
-
-    rank: int  # 0 is the search's best
-    number: int  # its trial in the search
-    values: list[float]  # of each objective, over the search's seeds
-    trial: FrozenTrial
-
-
-def choose_finalists(
-    trials: list[FrozenTrial], top: int, maximize: Sequence[bool] = (True,)
-) -> list[Finalist]:
-    """The `top` best distinct configurations among the COMPLETE trials that are feasible.
-
-    See `ranked` for which is better. With several objectives, they are those that no other one
-    dominates, and where these are more than `top`, those that are far apart (`spread_out`); the
-    best by the first objective comes first.
-
-    Args:
-        trials: Of the search.
-        top: At most so many.
-        maximize: Of each objective, whether more is better.
-    """
-    candidates = [trial for trial in ranked(trials, maximize) if excess(trial) == 0]
-    several = len(maximize) > 1
-    if several:
-        points = [losses(trial.values, maximize) for trial in candidates]
-        candidates = [candidates[index] for index in front(points)]
-    chosen: list[FrozenTrial] = []
-    for trial in candidates:
-        new = all(trial.params != other.params for other in chosen)
-        if new and (several or len(chosen) < top):
-            chosen.append(trial)
-    if several:
-        points = [losses(trial.values, maximize) for trial in chosen]
-        chosen = [chosen[index] for index in spread_out(points, top)]
-    return [
-        Finalist(rank=rank, number=trial.number, values=trial.values, trial=trial)
-        for rank, trial in enumerate(chosen)
-    ]
-
-
-def seed_groups(seeds: list[int], size: int) -> list[list[int]]:
-    """`seeds` in order, in as few groups of at most `size` as possible, of nearly equal length."""
-    count = -(-len(seeds) // size)
-    return [seeds[i * len(seeds) // count : (i + 1) * len(seeds) // count] for i in range(count)]
-
-
 def begin_final(database: Database, study: Study) -> list[Finalist]:
     """Enqueue the final stage, exactly once whoever calls and however often.
 
@@ -90,24 +42,9 @@ def begin_final(database: Database, study: Study) -> list[Finalist]:
         The finalists; empty if the search has no COMPLETE trial that is feasible, or is not over
         after all, and then nothing was enqueued.
     """
-    finalists = search_finalists(database, study)
+    finalists, entries, templates = _begun(database, study)
     if not finalists:
         return []
-    spec = study.spec
-    templates = [
-        optuna.trial.create_trial(
-            state=TrialState.WAITING,
-            params=finalist.trial.params,
-            distributions=finalist.trial.distributions,
-            user_attrs={"finalist": finalist.rank, "source": finalist.number, "seeds": group},
-        )
-        for finalist in finalists
-        for group in seed_groups(
-            # Those of former final stages are known: whoever extended the study has seen them.
-            fresh_seeds(spec.seed, study.finals * spec.final.top + finalist.rank, spec.final.seeds),
-            spec.task.seeds,
-        )
-    ]
     try:
         with database.transaction() as connection:
             # Optuna's study, its trials and the stage together, under the study's lock: a
@@ -120,7 +57,9 @@ def begin_final(database: Database, study: Study) -> list[Finalist]:
             changed = (found.budget, found.stopped) != (study.budget, study.stopped)
             if changed or not is_over(found, counts):
                 return []
-            final_id = optuna_study(connection, spec, study.final_name)
+            final_id = optuna_study(connection, study.spec, study.final_name)
+            if entries:
+                decisions.insert(connection, final_id, entries)
             insert_waiting_trials(connection, database, final_id, templates)
             connection.execute(
                 BEGIN,
@@ -145,9 +84,41 @@ def is_over(study: Study, counts: Counts) -> bool:
 
 def search_finalists(database: Database, study: Study) -> list[Finalist]:
     """The finalists of a study whose search is over; the same ones each time."""
-    search = database.optuna_study(study.name)
+    search = database.optuna_study(study.name).get_trials(deepcopy=False)
+    if study.spec.races:
+        return [finalist for finalist, _ in choose_racers(search, study.spec.final.top)]
     maximize = [objective.maximize for objective in study.spec.search.objectives]
-    return choose_finalists(search.get_trials(deepcopy=False), study.spec.final.top, maximize)
+    return choose_finalists(search, study.spec.final.top, maximize)
+
+
+def _begun(
+    database: Database, study: Study
+) -> tuple[list[Finalist], list[Decided], list[FrozenTrial]]:
+    """How a final stage begins: its finalists, who enters a race, and the trials."""
+    spec = study.spec
+    if spec.races:
+        search = database.optuna_study(study.name).get_trials(deepcopy=False)
+        chosen = choose_racers(search, spec.final.top)
+        entries = rounds.entries(chosen)
+        templates = course.to_come(study, entries, search) if entries else []
+        return [finalist for finalist, _ in chosen], entries, templates
+    finalists = search_finalists(database, study)
+    # Those of former final stages are known: whoever extended the study has seen them.
+    first = study.finals * spec.final.top
+    return (
+        finalists,
+        [],
+        [
+            course.waiting(
+                finalist.trial,
+                {"finalist": finalist.rank, "source": finalist.number, "seeds": group},
+            )
+            for finalist in finalists
+            for group in seed_groups(
+                fresh_seeds(spec.seed, first + finalist.rank, spec.final.seeds), spec.task.seeds
+            )
+        ],
+    )
 
 
 def nothing_to_retrain(database: Database, study: Study) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from coordinator.final import Finalist
+from coordinator.finalists import Finalist
 from trialfleet.search import space
 from trialfleet.store.metrics import Curve
 from trialfleet.study.measures import SCORE
@@ -89,7 +89,7 @@ def fresh(
         for trial in trials
         if trial.state != TrialState.COMPLETE
     ]
-    agents = [agent for trial in trials for agent in _agents(trial, curves)]
+    agents = [agent for trial in trials for agent in agents_of(trial, curves)]
     search_score = _search_score(finalist, spec)
     row: dict[str, Any] = {
         "rank": finalist.rank,
@@ -142,7 +142,8 @@ def _search_score(finalist: Finalist, spec: Spec) -> float:
     return finalist.values[0] if mean or not scores else float(np.mean(scores))
 
 
-def _agents(trial: FrozenTrial, curves: dict[int, Curve]) -> list[Agent]:
+def agents_of(trial: FrozenTrial, curves: dict[int, Curve]) -> list[Agent]:
+    """The agents of one trial of the final stage; none of one that failed."""
     if trial.state != TrialState.COMPLETE:
         return []
     curve = curves.get(trial.number, [])

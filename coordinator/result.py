@@ -7,11 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from optuna.trial import FrozenTrial
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from coordinator.final import search_finalists
 from coordinator.fresh import Fresh, fresh
+from coordinator.race import outcome, rounds
 from coordinator.ranking import front, losses
 from coordinator.retrain import ModelLostError, without_replaced
 from trialfleet.artifacts import blobs
@@ -20,6 +22,8 @@ from trialfleet.artifacts.stores import open_store
 from trialfleet.errors import BlobDamagedError
 from trialfleet.store import metrics
 from trialfleet.store.artifacts import owned
+from trialfleet.store.metrics import Curve
+from trialfleet.store.steering import decisions
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 
@@ -36,6 +40,9 @@ def conclude(database: Database, study: Study) -> dict[str, Any] | None:
     is what no other finalist dominates, each with its model, and the winner its best by the first
     objective.
 
+    After a race, the winner is the one that it was decided for, and what is said of it is what it
+    came to on the seeds that confirmed it (`confirmation`); `finalists` has the race's figures.
+
     Returns:
         None if no finalist is left.
 
@@ -49,6 +56,8 @@ def conclude(database: Database, study: Study) -> dict[str, Any] | None:
         raise StillRunningError
     assert study.final_id is not None
     curves = metrics.read(database, study.final_id, "return")
+    if study.spec.races:
+        return _race_result(database, study, trials, curves)
     found = [
         fresh(
             finalist,
@@ -88,6 +97,38 @@ def conclude(database: Database, study: Study) -> dict[str, Any] | None:
             for each in best
         }
     return result
+
+
+def _race_result(
+    database: Database, study: Study, trials: list[FrozenTrial], curves: dict[int, Curve]
+) -> dict[str, Any] | None:
+    """The same of a race that is over; its trials have all ended."""
+    assert study.final_id is not None
+    with database.transaction() as connection:
+        decided = decisions.read(connection, study.final_id)
+    if rounds.to_train(decided) or rounds.unconfirmed(decided, trials):
+        raise StillRunningError
+    rank = rounds.winner(decided)
+    if rank is None:
+        return None
+    spec = study.spec
+    search = database.optuna_study(study.name).get_trials(deepcopy=False)
+    found = outcome.finalists(decided, search, trials, curves, spec)
+    winner, confirmation = found[rank], None
+    if spec.final.confirm:
+        winner, confirmation = outcome.confirmed(
+            winner, rounds.confirming(rank, trials), curves, spec
+        )
+    return {
+        "winner": rank,
+        "objectives": [*map(str, spec.search.objectives)],
+        "over_seeds": spec.search.over_seeds,
+        "feasible": True,
+        "confirmation": confirmation,
+        "finalists": [each.row for each in found],
+        "race": outcome.summary(decided, found, spec),
+        "model": _store_best(database, study, winner),
+    }
 
 
 def _front(standing: list[Fresh], winner: Fresh, maximize: Sequence[bool]) -> list[Fresh]:

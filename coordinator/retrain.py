@@ -19,6 +19,8 @@ from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
 from trialfleet.store.trials.optuna_rows import insert_waiting_trials
 
+# What a trial of the final stage is enqueued with, besides its parameters.
+ENQUEUED = ("finalist", "source", "seeds", "block", "confirms")
 REPLACES = "replaces"  # attribute of a replacement: the number of the trial that it replaces
 
 
@@ -36,9 +38,10 @@ class ModelLostError(Exception):
 
 
 def without_replaced(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that count: those that nothing replaces."""
+    """The trials that count: those that nothing replaces, each in the place of its first one."""
     replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
-    return [trial for trial in trials if trial.number not in replaced]
+    standing = [trial for trial in trials if trial.number not in replaced]
+    return sorted(standing, key=lambda trial: trial.user_attrs.get(REPLACES, trial.number))
 
 
 def train_again(database: Database, study: Study, lost: FrozenTrial) -> bool:
@@ -56,7 +59,7 @@ def train_again(database: Database, study: Study, lost: FrozenTrial) -> bool:
         params=lost.params,
         distributions=lost.distributions,
         user_attrs={
-            **{key: attributes[key] for key in ("finalist", "source", "seeds")},
+            **{key: attributes[key] for key in ENQUEUED if key in attributes},
             REPLACES: lost.number,
         },
     )

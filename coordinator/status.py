@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from coordinator import judged
-from coordinator.final import seed_groups
+from coordinator.race.standing import RaceStands, race_stands, trials_to_come
 from trialfleet.store import workers
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
@@ -40,6 +40,7 @@ class Snapshot:
     eta: float | None  # seconds; None when nothing has been measured yet
     # where no COMPLETE trial meets the constraints: which came closest, and what they came to
     closest: tuple[int, dict[str, float]] | None = None
+    race: RaceStands | None = None  # of a final stage that is a race, while it runs
     lost: int = 0  # attempts that ended because their worker was lost
     failures: list[Failure] = field(default_factory=list)  # the latest of each stage, newest first
 
@@ -71,6 +72,7 @@ def snapshot(database: Database, study: Study) -> Snapshot:
         closest = None
         if best is None and study.spec.constraints:
             closest = reading.closest(connection, study.search_id)
+        race = None if study.ended else race_stands(connection, study)
         live = workers.live(connection, study.name)
         counted = reading.mean_seconds(connection, study.search_id, ["COMPLETE", "PRUNED"])
         complete = reading.mean_seconds(connection, study.search_id, ["COMPLETE"])
@@ -79,10 +81,11 @@ def snapshot(database: Database, study: Study) -> Snapshot:
             if study_id is not None:
                 for number, reason in reading.last_reasons(connection, study_id):
                     failures.append(Failure(stage=stage, number=number, reason=reason))
-    to_come = _final_trials(study)
+    to_come = trials_to_come(study, race)
     done = final.counted + final.failed if final else 0
+    left_of_final = to_come - done if race is None else to_come + (final.pending if final else 0)
     to_search = study.budget - search.counted if study.stopped is None else search.pending
-    left = [to_search, to_come - done]
+    left = [to_search, left_of_final]
     return Snapshot(
         study=study,
         search=search,
@@ -90,6 +93,7 @@ def snapshot(database: Database, study: Study) -> Snapshot:
         final_trials=final.counted + final.failed + final.pending if final else to_come,
         best=best,
         closest=closest,
+        race=race,
         workers=live,
         eta=None if study.ended else time_left(study.spec.task, left, [counted, complete], live),
         lost=lost,
@@ -159,12 +163,6 @@ def finished(database: Database, study_id: int) -> list[Finished]:
         return reading.finished(connection, study_id)
 
 
-def _final_trials(study: Study) -> int:
-    spec = study.spec
-    groups = seed_groups(list(range(spec.final.seeds)), spec.task.seeds)
-    return spec.final.top * len(groups)
-
-
 def as_dict(shot: Snapshot) -> dict[str, Any]:
     """A snapshot as JSON. Scripts rely on these names: keys are added, none is changed."""
     task = shot.study.spec.task
@@ -182,6 +180,7 @@ def as_dict(shot: Snapshot) -> dict[str, Any]:
         "search": {**asdict(shot.search), "counted": shot.search.counted},
         "final": asdict(shot.final) if shot.final else None,
         "final_trials": shot.final_trials,
+        "race": asdict(shot.race) if shot.race else None,
         "objectives": [*map(str, shot.study.spec.search.objectives)],
         "best": {"trial": shot.best[0], "score": shot.best[1]} if shot.best else None,
         "closest": (

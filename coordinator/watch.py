@@ -15,6 +15,7 @@ from coordinator.dashboard.publish import publish
 from coordinator.final import begin_final, is_over, nothing_to_retrain
 from coordinator.lead import Leadership
 from coordinator.monitoring.notices import Notices
+from coordinator.race import course as race
 from coordinator.result import StillRunningError, conclude
 from coordinator.retrain import ModelLostError, train_again
 from coordinator.stopping import due
@@ -185,6 +186,8 @@ def _look_at_search(database: Database, study: Study) -> None:
 def _look_at_final(database: Database, study: Study) -> None:
     assert study.final_id is not None
     if count(database, study.final_id).pending > 0:
+        return
+    if study.spec.races and race.advance(database, study):
         return
     try:
         result = conclude(database, study)

@@ -87,8 +87,8 @@ GRANTS: dict[Role, tuple[str, ...]] = {
         "GRANT UPDATE (study_id) ON public.studies TO {role}",
         "GRANT USAGE ON {sequences} TO {role}",
         "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA fleet TO {role}",
-        "REVOKE INSERT, UPDATE, DELETE ON fleet.studies, fleet.former_finals, fleet.leaders,"
-        " fleet.alembic_version,"
+        "REVOKE INSERT, UPDATE, DELETE ON fleet.studies, fleet.former_finals, fleet.decisions,"
+        " fleet.leaders, fleet.alembic_version,"
         " fleet.identity, fleet.counters, fleet.finished FROM {role}",
         "REVOKE DELETE ON fleet.attempts, fleet.workers FROM {role}",
     ),

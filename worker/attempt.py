@@ -35,6 +35,7 @@ from worker.provenance import Provenance
 from worker.reports import Reports
 from worker.resume import Checkpoints
 from worker.stop import StopRequested
+from worker.trainers.environment import Environment, reward_threshold
 from worker.trainers.protocol import Evaluation, Event, Job, Progress, Score, Trainer, Waiting
 from worker.trainers.registry import algorithm
 
@@ -193,6 +194,8 @@ class Attempt:
         if self._claim.stage == "final":
             model = self._patiently(lambda: self._store_model(trainer))
             attributes["model"] = asdict(model)
+            if isinstance(job.env, Environment):
+                attributes["reward_threshold"] = reward_threshold(job.env)
             system |= artifact_link(model.artifact, "model.safetensors")
         return Outcome(
             state="COMPLETE" if verdict is None else "PRUNED",

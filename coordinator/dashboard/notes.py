@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from coordinator import judged
+from coordinator.answer import answer, race_told, row_of_winner
 from coordinator.status import steered
 from trialfleet.escape import markdown
 from trialfleet.search import space
 from trialfleet.store.studies import Study
+from trialfleet.study.spec import Spec
 
 
 def study_note(study: Study, *, artifacts: Mapping[str, str]) -> str:
@@ -32,7 +34,7 @@ def finalist_notes(study: Study) -> dict[int, str]:
 
 def _asked(study: Study) -> str:
     spec = study.spec
-    task, search, final = spec.task, spec.search, spec.final
+    task, search = spec.task, spec.search
     rows = [(name, values) for name, kind, values in space.describe(spec.agent) if kind != "fixed"]
     fixed = [
         f"{name} {values}" for name, kind, values in space.describe(spec.agent) if kind == "fixed"
@@ -47,14 +49,29 @@ def _asked(study: Study) -> str:
         f"with the sampler {markdown(search.sampler.name)} and the pruner "
         f"{markdown(search.pruner.name)}. "
         f"What counts is {markdown(judged.asked(spec))}. "
-        f"Then the best {final.top} again, on {final.seeds} fresh seeds × {final.episodes} "
-        f"episodes. The study's seed is {spec.seed}.",
+        f"{_final(spec)} The study's seed is {spec.seed}.",
         "",
         *_table(("hyperparameter", "searched"), rows),
     ]
     if fixed:
         lines += ["", f"Fixed: {markdown(', '.join(fixed))}."]
     return "\n".join(lines)
+
+
+def _final(spec: Spec) -> str:
+    """What the final stage is, in a sentence or two."""
+    final = spec.final
+    if not spec.races:
+        return (
+            f"Then the best {final.top} again, on {final.seeds} fresh seeds × {final.episodes} "
+            "episodes."
+        )
+    confirmed = f" Then the winner on {final.confirm} more." if final.confirm else ""
+    agents = spec.task.seeds
+    return (
+        f"Then the best {final.top} race on fresh seeds × {final.episodes} episodes, at most "
+        f"{final.blocks(agents)} blocks of {final.block(agents)} seeds.{confirmed}"
+    )
 
 
 def _found(study: Study) -> str:
@@ -67,14 +84,16 @@ def _found(study: Study) -> str:
         lines.append("Nothing yet: the study is still under way.")
     else:
         result, best = study.result, study.result["model"]
-        winner = next(row for row in result["finalists"] if row["rank"] == result["winner"])
+        found, winner = answer(result), row_of_winner(result)
         beyond = not judged.by_mean_score(result)
         if warning := judged.infeasible(study.spec, result):
             lines += [f"**{markdown(warning)}**", ""]
         lines += [
-            f"Trial {winner['trial']} won, with a mean of {_number(winner['mean'])} over "
-            f"{len(winner['scores'])} fresh seeds. Its best agent, of seed {best['seed']}, has a "
+            f"Trial {found.trial} won, with a mean of {_number(found.mean)} over "
+            f"{found.seeds_told}. Its best agent, of seed {best['seed']}, has a "
             f"mean of {_number(best['score'])} over {best['episodes']} episodes.",
+            *([f"{markdown(found.solved_told)}."] if found.solved else []),
+            *(f"{markdown(line)}." for line in race_told(result)),
             *([f"It was judged by {judged.told(result, winner)}."] if beyond else []),
             *([f"{judged.on_front(result)}."] if judged.on_front(result) else []),
             "",

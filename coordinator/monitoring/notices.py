@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from coordinator.answer import answer
 from coordinator.status import best_trial
 from trialfleet.escape import printable
 from trialfleet.store import studies
@@ -117,19 +118,18 @@ class Notices:
         if study.result is None:
             outcome, winner = f"failed: {printable(study.reason or 'no reason')}", None
         else:
-            model = study.result["model"]
-            (won,) = (
-                each for each in study.result["finalists"] if each["rank"] == study.result["winner"]
-            )
+            found = answer(study.result)
             winner = {
-                "trial": model["search_trial"],
-                "mean": won["mean"],
-                "interval": won["interval"],
-                "search_score": won["search_score"],
+                "trial": found.trial,
+                "mean": found.mean,
+                "interval": [*found.interval],
+                "search_score": found.search_score,
+                "confirmed": found.confirmed,
+                "solved": found.solved,
             }
-            outcome = (
-                f"done: trial {winner['trial']} wins, mean {winner['mean']:.2f} on fresh seeds"
-            )
+            outcome = f"done: trial {found.trial} wins, mean {found.mean:.2f} on {found.seeds_told}"
+            if found.solved:
+                outcome += f"; {found.solved_told}"
         self._tell(
             "end",
             study,

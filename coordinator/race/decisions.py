@@ -59,11 +59,17 @@ class Racer:
     scores: Sequence[float]  # of its seeds so far, [n]; more is better
     area: float  # under its evaluation curves, more is better
     failures: Sequence[str] = ()  # reasons of trials that failed
+    trial: int | None = None  # its number in the search, for people
 
     @property
     def mean(self) -> float:
         """Its mean score."""
         return float(np.mean(self.scores))
+
+    @property
+    def called(self) -> str:
+        """Its name for people."""
+        return f"finalist {self.rank}" if self.trial is None else f"trial {self.trial}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +140,7 @@ def decide(racers: Sequence[Racer], rules: Rules) -> list[Decision]:
         tested = {racer.rank: p_value(leader.scores, racer.scores, rng) for racer in standing[1:]}
     left = [racer for racer in standing if level is None or tested.get(racer.rank, 1.0) > level]
     verdicts = _verdicts(left, rules)
-    worse: tuple[Verdict, str] = ("out", f"worse than finalist {leader.rank} by more than luck")
+    worse: tuple[Verdict, str] = ("out", f"worse than {leader.called} by more than luck")
     for racer in standing:
         verdict, why = verdicts.get(racer.rank, worse)
         p = tested.get(racer.rank)

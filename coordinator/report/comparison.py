@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from coordinator import judged
+from coordinator.answer import row_of_winner
 from coordinator.report.difference import Difference, compare
 from trialfleet.errors import UsageError
 from trialfleet.store.studies import Study
@@ -18,7 +19,7 @@ class Comparison:
     """The winner of one study beside that of another."""
 
     studies: tuple[Study, Study]
-    winners: tuple[dict[str, Any], dict[str, Any]]  # rows of the finalists that won
+    winners: tuple[dict[str, Any], dict[str, Any]]  # what they came to on fresh seeds
     difference: Difference  # the first one's mean minus the second's
     unlike: list[str]  # fields of the task in which the studies differ
 
@@ -92,8 +93,8 @@ def _winner(study: Study) -> dict[str, Any]:
         raise UsageError(
             f"study {study.name!r} has no winner on fresh seeds (it is at {study.stage!r})"
         )
-    rows: list[dict[str, Any]] = study.result["finalists"]
-    return next(row for row in rows if row["rank"] == study.result["winner"])
+    # After a race, what the winner came to on the seeds that confirmed it.
+    return study.result.get("confirmation") or row_of_winner(study.result)
 
 
 def _sd(scores: list[float]) -> float | None:

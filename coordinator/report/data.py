@@ -6,7 +6,7 @@ They work on `StudyData` alone, so a report shows one moment, and a running stud
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,8 @@ from coordinator.ranking import excess, losses, ranked
 from coordinator.retrain import without_replaced
 from trialfleet.store import metrics
 from trialfleet.store.metrics import Curve
+from trialfleet.store.steering import decisions
+from trialfleet.store.steering.decisions import Decided
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials.attempts import TrialAttempt, read_attempts
@@ -34,6 +36,7 @@ class StudyData:
     final_returns: dict[int, Curve]  # the same of the final stage's trials
     attempts: list[TrialAttempt]  # at the trials of both, the oldest first
     read_at: datetime
+    decisions: list[Decided] = field(default_factory=list)  # of a race, by block and finalist
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -48,6 +51,9 @@ class StudyData:
             rows,
             key=lambda row: (
                 bool(row["failures"]),
+                # Those that were longer in a race have shown more than a mean of few seeds.
+                row.get("verdict", "wins") != "wins",
+                -row.get("block", 0),
                 row.get("excess", 0.0),
                 losses(row["values"], self.maximize) if "values" in row else (),
                 -row.get("mean", 0.0),
@@ -102,6 +108,7 @@ def read(database: Database, study: Study) -> StudyData:
     search = database.optuna_study(study.name)
     with database.transaction() as connection:
         attempts = read_attempts(connection, study.optuna_ids)
+        decided = decisions.read(connection, study.final_id) if study.final_id is not None else []
     final: list[FrozenTrial] = []
     final_returns: dict[int, Curve] = {}
     if study.final_id is not None:
@@ -116,6 +123,7 @@ def read(database: Database, study: Study) -> StudyData:
         final_returns=final_returns,
         attempts=attempts,
         read_at=datetime.now(UTC),
+        decisions=decided,
     )
 
 

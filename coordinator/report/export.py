@@ -89,6 +89,7 @@ def as_json(data: StudyData) -> str:
         "directions": ["maximize" if more else "minimize" for more in data.maximize],
         "study_file": study.spec.model_dump(mode="json", exclude_none=True),
         "result": study.result,
+        "decisions": [asdict(each) for each in data.decisions],
         "states": data.states(),
         "account": [asdict(entry) for entry in account(data)],
         "audit": asdict(audited) if audited else None,

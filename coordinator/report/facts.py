@@ -15,6 +15,7 @@ from coordinator.report.data import StudyData
 from coordinator.status import steered
 from trialfleet.search import space
 from trialfleet.seeds import search_seeds
+from trialfleet.study.spec import Spec
 from trialfleet.study.task import Task
 
 
@@ -96,6 +97,8 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
     searched = len(spec.agent.searched())
     tuning = search_seeds(spec.seed, 0, task.seeds)
     fresh = [seed for row in data.finalists for seed in row.get("seeds", [])]
+    if data.result and data.result.get("confirmation"):
+        fresh = data.result["confirmation"]["seeds"]
     options = ", ".join(
         f"{key} = {value}"
         for key, value in search.sampler.model_dump(mode="json", exclude_none=True).items()
@@ -125,7 +128,7 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
         ),
         (
             "Test seeds",
-            f"{spec.final.seeds} for each of {spec.final.top} finalists, all odd, so "
+            f"{_test_seeds(spec)}, all odd, so "
             f"that none is a tuning seed{': ' + _some(fresh) if fresh else '; not trained yet'}",
         ),
         (
@@ -153,6 +156,14 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
         ),
     ]
     return rows
+
+
+def _test_seeds(spec: Spec) -> str:
+    final, agents = spec.final, spec.task.seeds
+    if not spec.races:
+        return f"{final.seeds} for each of {final.top} finalists"
+    race = f"at most {final.blocks(agents) * final.block(agents)} for each of {final.top} finalists"
+    return f"{race}, and {final.confirm} more for the winner, which the answer is of"
 
 
 def _trained(task: Task) -> list[tuple[str, str]]:

@@ -28,6 +28,10 @@ STUDY = trivial_study(
     trials=8,
     sampler='{ name = "tpe", n_startup_trials = 3 }',
     pruner='{ name = "successive_halving", min_resource = 16, reduction_factor = 2 }',
+    # Two finalists with a block of two seeds each, then two trials that confirm the winner.
+    race=True,
+    final_seeds=2,
+    confirm=4,
 )
 
 
@@ -118,8 +122,14 @@ def test_best_tells_what_the_final_stage_found(tiny: Finished) -> None:
     result = json.loads(tiny.commands.run("best", "tiny", "--json").stdout)
     assert result["model"]["seed"] in result["model"]["configuration_seeds"]
     assert len(result["finalists"]) == 2
+    assert len(result["confirmation"]["scores"]) == 4
+    # The threshold is CartPole's own, as its workers found it.
+    assert result["confirmation"]["solved"]["threshold"] == 475.0
     shown = tiny.commands.run("best", "tiny", "--out", "again/and again")
-    assert f"winner: trial {result['model']['search_trial']}" in shown.stdout
+    mean = result["confirmation"]["mean"]
+    said = f"winner: trial {result['model']['search_trial']}, mean {mean:.1f} over 4 confirmation"
+    assert said in shown.stdout
+    assert "0 of 4 seeds solve it" in shown.stdout
     for name in ("tiny.json", "tiny.safetensors"):
         saved = (tiny.folder / "again" / "and again" / name).read_bytes()
         assert saved == (tiny.folder / "models" / name).read_bytes()
@@ -143,6 +153,13 @@ def test_replay_repeats_a_trial_to_the_bit(tiny: Finished, options: list[str]) -
     assert "equal to the bit" in again.stdout
     assert "DIFFERENT" not in again.stdout
     assert "another build" not in again.stdout
+
+
+def test_replay_repeats_the_decisions_of_the_race(tiny: Finished) -> None:
+    again = tiny.commands.run("replay", "tiny", "--decisions")
+    assert "4 decisions: equal to the bit" in again.stdout
+    line = tiny.commands.run("replay", "tiny", "3", "--decisions", code=2).error_line
+    assert "either a trial's number or --decisions" in line
 
 
 def test_replay_repeats_a_pruned_trial_up_to_where_it_was_pruned(tiny: Finished) -> None:
@@ -205,9 +222,10 @@ def test_replay_trains_where_the_trial_was_trained_or_says_that_it_cannot(
 
 
 def test_check_tells_what_a_study_will_cost(tiny: Finished) -> None:
-    shown = tiny.commands.run("check", "study.toml").stdout
+    shown = " ".join(tiny.commands.run("check", "study.toml").stdout.split())
     assert "8 trials × 2 seeds × 64 steps = 1,024 agent-steps at most" in shown
-    assert "384 in the final stage" in shown
+    assert "and 512 in the final stage at most (the race saves some)" in shown
+    assert "a race of the best 2 × at most 1 block of 2 fresh seeds × 1 episodes" in shown
     assert "4 observations, 2 actions" in shown
 
 

@@ -23,7 +23,7 @@ from tests.support.inprocess import run_here
 from tests.support.studies import create, finish, take, take_all
 from tests.unit.test_display import drawn
 from trialfleet.cli.replay import replay_trial
-from trialfleet.cli.show.display import result_report
+from trialfleet.cli.show.outcome import result_report
 from trialfleet.search import space
 from trialfleet.search.samplers import make_sampler
 from trialfleet.store.leases import Claim

@@ -16,7 +16,8 @@ from tests.support.inprocess import run_here
 from tests.support.studies import create, finish, take_all
 from tests.unit.test_display import drawn
 from trialfleet.cli.replay import replay_trial
-from trialfleet.cli.show.display import result_report, summary
+from trialfleet.cli.show.display import summary
+from trialfleet.cli.show.outcome import result_report
 from trialfleet.store import metrics
 from trialfleet.store.storage import Database
 from trialfleet.study.values import NEVER, combined, steps_to

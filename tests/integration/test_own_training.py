@@ -38,6 +38,7 @@ sampler = "random"
 pruner = "none"
 [final]
 top = 1
+race = false
 seeds = 3
 """
 

@@ -31,7 +31,8 @@ from trialfleet.cli.agent.model import load_model
 from trialfleet.cli.agent.save import of_trial, save_model
 from trialfleet.cli.replay import replay_trial
 from trialfleet.cli.show.comparison import table
-from trialfleet.cli.show.display import result_report, summary
+from trialfleet.cli.show.display import summary
+from trialfleet.cli.show.outcome import result_report
 from trialfleet.cli.show.picture import picture
 from trialfleet.errors import UsageError
 from trialfleet.seeds import search_seeds

@@ -151,6 +151,7 @@ def test_the_tables_are_those_the_migrations_make(database_url: URL) -> None:
         "studies.search_id -> studies.study_id",
         "studies.final_id -> studies.study_id",
         "former_finals.final_id -> studies.study_id",
+        "decisions.final_id -> studies.study_id",
         "attempts.trial_id -> trials.trial_id",
         "metrics.trial_id -> trials.trial_id",
         "checkpoints.trial_id -> trials.trial_id",

@@ -6,10 +6,11 @@ import hashlib
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna.artifacts.exceptions import ArtifactNotFound
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from trialfleet.artifacts.stores import open_store
 from trialfleet.store.storage import Database
@@ -33,6 +34,11 @@ TRIALS = text("""
     FROM public.trials t WHERE t.study_id = :study_id ORDER BY t.number, t.trial_id
 """)
 
+DECISIONS = text("""
+    SELECT block, finalist, verdict, seeds FROM fleet.decisions WHERE final_id = :final_id
+    ORDER BY block, finalist
+""")
+
 
 def check_invariants(database: Database, study_name: str) -> None:
     """Look through the rows of a study that has ended.
@@ -48,6 +54,7 @@ def check_invariants(database: Database, study_name: str) -> None:
         # Those that no worker trained keep numbers dense, and count for nothing else.
         search = [trial for trial in every if "imported" not in trial["attributes"]]
         final = _trials(connection, study.final_id) if study.final_id is not None else []
+        decided = connection.execute(DECISIONS, {"final_id": study.final_id}).all()
         objectives = len(spec.get("search", {}).get("objectives", ["score:max"]))
         broken += [
             f"search: {line}" for line in [*_dense(every), *_each_ending(search, objectives)]
@@ -75,6 +82,8 @@ def check_invariants(database: Database, study_name: str) -> None:
     if study.stage == "done" and failed > study.max_failures:
         broken.append(f"A: {failed} trials failed, {study.max_failures} may")
     broken += _seeds(search, final, spec, whole=study.stage == "done")
+    if decided:
+        broken += _race(final, decided, spec, whole=study.stage == "done")
     assert not broken, "\n".join([f"study {study_name!r}:", *broken])
 
 
@@ -169,9 +178,54 @@ def _seeds(
     finalists = Counter(
         trial["attributes"]["finalist"] for trial in final for _ in trial["attributes"]["seeds"]
     )
+    if any("block" in trial["attributes"] for trial in final):
+        return broken  # see `_race`
     wrong = {rank: n for rank, n in finalists.items() if n != spec["final"]["seeds"]}
     if wrong:
         broken.append(f"finalists with another number of fresh seeds: {wrong}")
     if whole and not 1 <= len(finalists) <= spec["final"]["top"]:
         broken.append(f"{len(finalists)} finalists, {spec['final']['top']} were wanted")
+    return broken
+
+
+def _race(
+    final: list[dict[str, Any]], decided: Sequence[Row[Any]], spec: dict[str, Any], *, whole: bool
+) -> list[str]:
+    """Each block was decided once, and nobody was trained who had left."""
+    broken = []
+    final = _standing(final)
+    asked = spec["final"]
+    block = min(asked["seeds"], spec["task"]["seeds"])
+    last = max(each.block for each in decided)
+    if {each.block for each in decided} != set(range(last + 1)):
+        broken.append(f"race: decisions of blocks {sorted({each.block for each in decided})}")
+    enqueued = Counter(
+        (trial["attributes"]["block"], trial["attributes"]["finalist"])
+        for trial in final
+        if "confirms" not in trial["attributes"]
+    )
+    due = Counter(
+        (each.block + 1, each.finalist) for each in decided if each.verdict in ("enters", "stays")
+    )
+    if enqueued != due:
+        broken.append(f"race: trained (block, finalist) {enqueued}, due were {due}")
+    if any(
+        len(trial["attributes"]["seeds"]) != block
+        for trial in final
+        if "confirms" not in trial["attributes"]
+    ):
+        broken.append(f"race: a block that has not {block} seeds")
+    won = [each for each in decided if each.verdict == "wins"]
+    for each in won:
+        seeds = [
+            seed
+            for trial in final
+            if (trial["attributes"]["finalist"], trial["attributes"]["block"])
+            == (each.finalist, each.block + 1)
+            for seed in trial["attributes"]["seeds"]
+        ]
+        if len(seeds) != asked["confirm"]:
+            broken.append(f"race: {len(seeds)} seeds confirm the winner, not {asked['confirm']}")
+    if whole and (not won or won[-1].block != last):
+        broken.append("race: nobody won it by the last decision")
     return broken

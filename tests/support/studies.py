@@ -64,7 +64,9 @@ max_attempts = {max_attempts}
 
 [final]
 top = {top}
+race = {race}
 seeds = {final_seeds}
+confirm = {confirm}
 episodes = 1
 {more}
 """
@@ -87,13 +89,15 @@ def trivial_study(
     pruner: str = '"none"',
     audit: float = 0.0,
     top: int = 2,
+    race: bool = False,
     final_seeds: int = 3,
+    confirm: int = 0,
     objectives: str = '["score"]',
     over_seeds: str = "mean",
     more: str = "",
 ) -> str:
     """A study file whose trials take milliseconds; what it learns is nothing."""
-    return TRIVIAL.format(**locals())
+    return TRIVIAL.format(**{**locals(), "race": str(race).lower()})
 
 
 def trivial_spec(**fields: Any) -> Spec:

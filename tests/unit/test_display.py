@@ -10,7 +10,8 @@ from rich.console import Console, RenderableType
 
 from coordinator.status import Failure, Snapshot, as_dict, segment, time_left
 from tests.support.studies import trivial_spec
-from trialfleet.cli.show.display import result_report, summary
+from trialfleet.cli.show.display import summary
+from trialfleet.cli.show.outcome import result_report
 from trialfleet.cli.show.picture import duration, picture
 from trialfleet.store.studies import Study
 from trialfleet.store.trials.reading import Counts
@@ -167,7 +168,7 @@ def test_a_snapshot_as_json_is_plain_data() -> None:
     assert set(told) == {
         "study", "stage", "budget", "seconds", "reason", "search", "final", "final_trials", "best",
         "closest", "objectives", "workers", "steps_per_second", "eta", "attempts_lost", "failures",
-        "priority", "paused", "stopped", "imported", "former_finals",
+        "priority", "paused", "stopped", "imported", "former_finals", "race",
     }  # fmt: skip
 
 

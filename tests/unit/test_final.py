@@ -9,7 +9,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from coordinator.final import choose_finalists, seed_groups
+from coordinator.finalists import choose_finalists, seed_groups
 from coordinator.fresh import bootstrap_interval
 from trialfleet.study.values import curve_area
 

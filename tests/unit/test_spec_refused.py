@@ -217,6 +217,10 @@ FIELDS: list[tuple[str, str, str, list[str]]] = [
     # final
     ("final", "top = 0", "final.top", ["0;", WHOLE]),
     ("final", "top = 51", "final.top", ["51 is more than search.trials (50); must be at most 50"]),
+    ("final", "race = 1", "final.race", ["1;", "true or false"]),
+    ("final", "error = 0", "final.error", ["0;", "a number above 0 and at most 0.5"]),
+    ("final", "confirm = -1", "final.confirm", ["-1;", WHOLE]),
+    ("final", "solved = nan", "final.solved", ["nan;", "a number from"]),
     ("final", "seeds = 257", "final.seeds", ["257;", f"{WHOLE} 1 to 256"]),
     ("final", "episodes = 0", "final.episodes", ["0;", WHOLE]),
     # what two fields say of each other

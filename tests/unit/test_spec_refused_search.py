@@ -26,7 +26,12 @@ FIELDS: list[tuple[str, str, str, list[str]]] = [
         "search.sampler",
         ['"tpe", "random", "qmc", "gp", "cmaes", "nsga2"', 'or your own "module:Class"'],
     ),
-    ("search", "sampler = 'grid'", "final.top", ["there are configurations (1)"]),
+    (
+        "search",
+        "sampler = 'grid'\n[final]\ntop = 2",
+        "final.top",
+        ["2 is more than there are configurations (1)"],
+    ),
     (
         "search",
         "sampler = { name = 'grid', points_per_range = 1 }",

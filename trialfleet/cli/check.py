@@ -46,8 +46,7 @@ def study_report(spec: Spec, tried: Tried | None) -> RenderableType:
         **_task(spec, tried),
         "objective": asked(spec),
         "search": f"{_trials(spec)}, sampler {_options(sampler)}, pruner {_options(pruner)}",
-        "final": f"the best {final.top} × {final.seeds} fresh seeds"
-        + (f" × {final.episodes} episodes" if task.objective is None else ""),
+        "final": _final(spec),
     }.items():
         facts.add_row(Text(name, style="bold"), Text(value))
     table = Table(title="search space", title_justify="left")
@@ -57,16 +56,38 @@ def study_report(spec: Spec, tried: Tried | None) -> RenderableType:
         table.add_row(knob, kind, values, style="dim" if kind == "fixed" else None)
     per_trial = task.seeds * task.train_steps
     searching = spec.budget * per_trial
-    retraining = final.top * final.seeds * task.train_steps
+    finalists = min(final.top, spec.budget)
+    seeds = finalists * final.seeds
+    if spec.races:
+        agents = task.seeds
+        seeds = finalists * final.block(agents) * final.blocks(agents) + final.confirm
+    retraining = seeds * task.train_steps
     cost = (
         f"cost: {spec.budget} trials × {task.seeds} seeds × {task.train_steps:,} steps = "
         f"{searching:,} agent-steps at most (pruning saves some), and {retraining:,} in the "
-        "final stage"
+        f"final stage{' at most (the race saves some)' if spec.races else ''}"
     )
     warnings = (
         [Text(f"warning: {each}", style="yellow") for each in tried.warnings] if tried else []
     )
     return Group(facts, table, Text(cost), *warnings)
+
+
+def _final(spec: Spec) -> str:
+    """What the final stage is."""
+    final, agents = spec.final, spec.task.seeds
+    episodes = f" × {final.episodes} episodes" if spec.task.objective is None else ""
+    top = min(final.top, spec.budget)
+    if not spec.races:
+        fixed = f"the best {top} × {final.seeds} fresh seeds{episodes}"
+        why = "; no race, as the mean score alone does not decide" if final.race else ""
+        return fixed + why
+    confirmed = f"; then the winner × {final.confirm} fresh seeds" if final.confirm else ""
+    blocks = final.blocks(agents)
+    return (
+        f"a race of the best {top} × at most {blocks} block{'' if blocks == 1 else 's'} of "
+        f"{final.block(agents)} fresh seeds{episodes}, error {final.error:g}{confirmed}"
+    )
 
 
 def _trials(spec: Spec) -> str:

@@ -1,4 +1,4 @@
-"""Doing it again: a stored trial, or fresh episodes with a saved agent."""
+"""Doing it again: a stored trial, the decisions of a race, or fresh episodes with an agent."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
+from coordinator.race.replaying import replay_decisions
 from trialfleet.cli.agent.model import load_model
 from trialfleet.errors import UsageError
 from trialfleet.search import space
@@ -131,6 +132,27 @@ def replay_trial(
         f"trial {number}: {'equal to the bit' if equal else 'NOT equal'} "
         f"(score {shown[0]} stored, {shown[1]} again)"
     )
+    return equal
+
+
+def replay_race(database: Database, name: str, *, console: Console) -> bool:
+    """Make the decisions of a race again and compare; whether all of them agree.
+
+    Raises:
+        UsageError: The study has decided nothing by a race.
+    """
+    study = studies.find(database, name)
+    pairs = replay_decisions(database, study)
+    if not pairs:
+        raise UsageError(f"study {name!r} has decided nothing by a race (it is at {study.stage!r})")
+    for pair in pairs:
+        one = pair.decided
+        p = "" if one.p is None else f", p = {one.p:.3g}"
+        verdict = "equal" if pair.equal else f"DIFFERENT: {pair.again}"
+        line = f"block {one.block}  trial {one.trial}  {one.verdict}: {one.why}{p}  {verdict}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    equal = all(pair.equal for pair in pairs)
+    console.print(f"{len(pairs)} decisions: {'equal to the bit' if equal else 'NOT equal'}")
     return equal
 
 

@@ -30,7 +30,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 SCHEMA = "fleet"
 # The migration that this code needs; a test holds it to the newest one.
-REVISION = "0012"
+REVISION = "0013"
 
 metadata = MetaData(schema=SCHEMA)
 
@@ -76,6 +76,29 @@ former_finals = Table(
     Column("result", JSONB),
     Column("reason", Text),
     Column("ended_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+# What became of each finalist after each block of a race; see `coordinator.race`.
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("final_id", Integer, primary_key=True, autoincrement=False),  # Optuna's final stage
+    Column("block", Integer, primary_key=True, autoincrement=False),  # 0: chosen by the search
+    Column("finalist", Integer, primary_key=True, autoincrement=False),  # its rank
+    Column("trial", Integer, nullable=False),  # its number in the search
+    Column("verdict", Text, nullable=False),
+    Column("seeds", Integer, nullable=False),  # of it by then
+    Column("mean", Double),  # over these
+    Column("against", Integer),  # the rank of the finalist that it was tested against
+    Column("p", Double),  # of that test
+    Column("level", Double),  # at which it would have left
+    Column("why", Text, nullable=False),
+    Column("made_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    CheckConstraint("block >= 0", name="decisions_block_check"),
+    CheckConstraint(
+        "verdict IN ('enters', 'stays', 'waits', 'out', 'failed', 'wins', 'equivalent', 'behind')",
+        name="decisions_verdict_check",
+    ),
 )
 
 # One row per run of a trial by a worker. The open one (not ended) is the trial's lease, and its

@@ -13,7 +13,7 @@ from typing import Any
 
 from trialfleet.errors import VersionMismatchError
 
-FORMAT = 4
+FORMAT = 5
 Tables = dict[str, Any]
 
 
@@ -68,8 +68,18 @@ def _choices_of_later(tables: Tables) -> Tables:
     return {"constraints": [], **tables, "search": {**before, **search}}
 
 
+def _fixed_stage(tables: Tables) -> Tables:
+    """All finalists got all seeds, and nobody was confirmed."""
+    final = tables.get("final", {})
+    if not isinstance(final, dict):
+        return tables
+    before = {"race": False, "top": 3, "seeds": 10, "confirm": 0}
+    return {**tables, "final": {**before, **final}}
+
+
 _STEPS: Mapping[int, Callable[[Tables], Tables]] = {
     1: _algorithms,
     2: _audit,
     3: _choices_of_later,
+    4: _fixed_stage,
 }

@@ -24,10 +24,11 @@ from trialfleet.search.knobs import SearchSpace
 from trialfleet.study import formats, own
 from trialfleet.study.constraints import Constraint, Constraints
 from trialfleet.study.enqueued import Enqueued, check_enqueued
+from trialfleet.study.final import DEFAULT_TOP, Final
 from trialfleet.study.measures import SCORE, Measure, check_measure
 from trialfleet.study.search import Search
 from trialfleet.study.stops import Stop
-from trialfleet.study.task import MAX_EPISODES, Task
+from trialfleet.study.task import Task
 
 FINAL_SUFFIX = ".final"  # NAME.final is the study of NAME's final stage
 
@@ -68,17 +69,6 @@ class _Space(Rule):
         if value.algorithm is None:
             return SearchSpace({})
         return SearchSpace.read(value.given, params_of(value.algorithm, value.given))
-
-
-class Final(Strict):
-    """The final stage: the best configurations once more, on seeds that the search never saw."""
-
-    # configurations retrained
-    top: Annotated[int, Whole(1, 1_000)] = 3
-    # fresh agents for each
-    seeds: Annotated[int, Whole(1, 256)] = 10
-    # episodes of each agent at the end, with greedy actions
-    episodes: Annotated[int, Whole(1, MAX_EPISODES)] = 150
 
 
 class Spec(Strict):
@@ -148,6 +138,16 @@ class Spec(Strict):
         return self.search.trials if count is None else min(self.search.trials, count)
 
     @property
+    def races(self) -> bool:
+        """Whether the final stage is a race.
+
+        It tests mean scores, so a study that is judged by anything else has a fixed stage.
+        """
+        search = self.search
+        by_mean_score = search.objectives == (SCORE,) and search.over_seeds == "mean"
+        return self.final.race and by_mean_score and not self.constraints
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the study's one text, in hexadecimal."""
         return formats.digest(self.to_json())
@@ -181,7 +181,7 @@ class Spec(Strict):
                 f" {', '.join(map(str, self.search.objectives))}; must be 0",
                 at="search.audit",
             )
-        if self.final.top > self.budget:
+        if self.final.top > self.budget and self.final.top != DEFAULT_TOP:
             points = self.budget < self.search.trials
             what = "there are configurations" if points else "search.trials"
             raise FieldError(

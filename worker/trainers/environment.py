@@ -68,6 +68,21 @@ def as_environment(env: EnvLike) -> Environment:
     return Environment(id=env) if isinstance(env, str) else env
 
 
+def reward_threshold(environment: Environment) -> float | None:
+    """The mean return at which it counts as solved, by whoever registered it; None if nobody says.
+
+    Nor is there one for an environment that is not as it was registered: with other arguments,
+    another time limit, or wrappers, its returns are not those that were meant.
+    """
+    if environment.args or environment.wrappers or environment.max_episode_steps is not None:
+        return None
+    try:
+        found = gymnasium.spec(environment.id.rpartition(":")[2]).reward_threshold
+    except gymnasium.error.Error:
+        return None
+    return None if found is None else float(found)
+
+
 def make_one(environment: Environment, **options: Any) -> Env:
     """One copy of it. Whatever others' constructors raise comes through.
 

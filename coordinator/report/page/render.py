@@ -13,6 +13,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from coordinator import judged
+from coordinator.answer import answer, race_told
 from coordinator.report import facts
 from coordinator.report.account import KINDS, account
 from coordinator.report.data import StudyData
@@ -80,6 +81,8 @@ def page(data: StudyData, *, pictures: Iterable[Path] = ()) -> str:
         spec=data.study.spec,
         states=data.states(),
         winner=winner,
+        answer=answer(data.result) if data.result else None,
+        race=race_told(data.result) if data.result else [],
         asked=judged.asked(data.study.spec),
         judged_by=judged.told(data.result, winner) if data.result and winner else "",
         front=data.result.get("front", []) if data.result else [],
@@ -172,6 +175,8 @@ def _runner_up(data: StudyData) -> dict[str, Any] | None:
     ]
     if winner is None or not others or not judged.by_mean_score(data.result or {}):
         return None
+    if "verdict" in winner:
+        return None  # its race says how they compare
     return {**others[0], "apart": compare(winner["scores"], others[0]["scores"])}
 
 

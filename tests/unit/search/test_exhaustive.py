@@ -260,7 +260,8 @@ def test_endless_spaces_and_small_ones() -> None:
     assert refusal(f"{text}gamma = {{ low = 0.9, high = 0.99 }}").startswith(
         'search.sampler: "brute_force" tries every value, and agent.gamma is a range'
     )
-    assert refusal(f"{text}double_q = {{ choices = [true, false] }}").startswith(
+    two = f"{text}double_q = {{ choices = [true, false] }}\n"
+    assert refusal(f"{two}[final]\ntop = 3").startswith(
         "final.top: 3 is more than there are configurations (2); must be at most 2"
     )
 

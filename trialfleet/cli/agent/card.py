@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from coordinator.answer import answer
 from trialfleet.escape import printable
 from trialfleet.store.studies import Study
 
@@ -89,9 +90,8 @@ def _tags(study: Study, files: Collection[str]) -> list[str]:
 
 def _answer(study: Study, played: Played, files: Collection[str]) -> list[str]:
     result = _result(study)
-    winner = next(row for row in result["finalists"] if row["rank"] == result["winner"])
-    low, high = winner["interval"]
-    seeds = len(winner["scores"])
+    found = answer(result)
+    low, high = found.interval
     algorithm = shown(study.spec.task.algorithm.upper())
     video = ["`replay.mp4` shows it at play.", ""] if "replay.mp4" in files else []
     return [
@@ -105,13 +105,14 @@ def _answer(study: Study, played: Played, files: Collection[str]) -> list[str]:
         "|---|---|---|",
         f"| this agent, {played.episodes} fresh episodes | {played.mean:.1f} | "
         f"{played.interval[0]:.1f} … {played.interval[1]:.1f} (over episodes) |",
-        f"| its configuration, {seeds} fresh seeds | {winner['mean']:.1f} | "
+        f"| its configuration, {found.seeds_told} | {found.mean:.1f} | "
         f"{low:.1f} … {high:.1f} (over seeds) |",
-        f"| its configuration in the search, which it was chosen by | "
-        f"{winner['search_score']:.1f} | |",
+        f"| its configuration in the search, which it was chosen by | {found.search_score:.1f} | |",
         "",
-        f"The agent is the best of those {seeds}; the second row is what to expect of a training "
-        "with these hyperparameters.",
+        *([f"{found.solved_told}.", ""] if found.solved else []),
+        f"The agent is the best of those {len(found.scores)}; the second row is what to expect of "
+        "a training with these hyperparameters"
+        + (", on seeds that no decision was made by." if found.confirmed else "."),
         "",
     ]
 
@@ -127,8 +128,7 @@ def _training(study: Study) -> list[str]:
         "## How it was trained",
         "",
         f"Trialfleet searched {study.budget:,} trials of {task.seeds} seeds each (sampler "
-        f"{sampler}, pruner {pruner}), trained the best {study.spec.final.top} again on "
-        f"{study.spec.final.seeds} fresh seeds, and chose the winner by those. Every agent was "
+        f"{sampler}, pruner {pruner}), {_chosen(study)} Every agent was "
         f"trained for {task.train_steps:,} steps, and the networks kept are "
         + ("those of its best evaluation." if task.keep == "best" else "those at the end."),
         "",
@@ -142,6 +142,21 @@ def _training(study: Study) -> list[str]:
         "`results.json` has the study file, every finalist's scores and the seeds.",
         "",
     ]
+
+
+def _chosen(study: Study) -> str:
+    """How the winner was found among the finalists."""
+    final, race = study.spec.final, _result(study).get("race")
+    if race is None:
+        return (
+            f"trained the best {final.top} again on {final.seeds} fresh seeds, and chose the "
+            "winner by those."
+        )
+    confirmed = f", and trained the winner on {final.confirm} more" if final.confirm else ""
+    return (
+        f"let the best {len(_result(study)['finalists'])} race on up to "
+        f"{race['block_seeds'] * race['most_blocks']} fresh seeds{confirmed}."
+    )
 
 
 def _loading(study: Study, files: Collection[str]) -> list[str]:

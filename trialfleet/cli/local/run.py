@@ -23,7 +23,8 @@ from trialfleet.cli.local.winner import picture_winner
 from trialfleet.cli.report import report_beside
 from trialfleet.cli.schema import migrate
 from trialfleet.cli.show.console import say
-from trialfleet.cli.show.display import Display, make_display, result_report, saved
+from trialfleet.cli.show.display import Display, make_display
+from trialfleet.cli.show.outcome import result_report, saved
 from trialfleet.errors import StudyFailedError, SystemRefusedError
 from trialfleet.escape import storable
 from trialfleet.postgres.retry import patiently

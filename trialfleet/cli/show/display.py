@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
-from coordinator import judged
-from coordinator.audit import Audited
 from coordinator.status import Snapshot, finished, snapshot, steered
-from trialfleet.cli.show.fitting import Fitting, as_lines
 from trialfleet.cli.show.picture import duration, picture
 from trialfleet.escape import printable
 from trialfleet.store import studies
@@ -106,6 +100,8 @@ def summary(shot: Snapshot) -> str:
     ]
     if shot.final is not None:
         parts.append(f"final stage {shot.final.counted}/{shot.final_trials}")
+    if shot.race is not None:
+        parts.append(shot.race.told)
     if shot.best_told is not None:
         parts.append(shot.best_told)
     if shot.steps_per_second:
@@ -115,84 +111,5 @@ def summary(shot: Snapshot) -> str:
     return " | ".join([*parts, *steered(shot.study)])
 
 
-def result_report(study: Study, audited: Audited | None = None) -> RenderableType:
-    """What the final stage found, and what the pruning audit did."""
-    assert study.result is not None
-    result = study.result
-    table = Table(title=f"{study.name}: the finalists on fresh seeds", title_justify="left")
-    beside = judged.headings(result)
-    columns = ("", "trial", "search score", "fresh mean", "95% interval", "gap", *beside)
-    for column in columns:
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    searched = study.spec.agent.searched()
-    rows, details = [], []
-    for row in result["finalists"]:
-        params = ", ".join(f"{name}={_param(row['params'][name])}" for name in searched)
-        details.append(f"trial {row['trial']}: {params}")
-        if row["failures"]:
-            numbers = ["failed", "", ""]
-            details.append(f"  failed: {printable(row['failures'][0])}")
-        else:
-            low, high = row["interval"]
-            numbers = [f"{row['mean']:.1f}", f"{low:.1f} … {high:.1f}", f"{row['gap']:+.1f}"]
-        rows.append(
-            (
-                _place(result, row),
-                str(row["trial"]),
-                f"{row['search_score']:.1f}",
-                *numbers,
-                *judged.cells(result, row),
-            )
-        )
-        table.add_row(*rows[-1])
-    model = result["model"]
-    seeds, episodes = len(model["configuration_scores"]), model["episodes"]
-    lines = Text(
-        f"winner: trial {model['search_trial']}, mean {model['configuration_mean']:.1f} over "
-        f"{seeds} fresh seeds"
-    )
-    if study.spec.task.objective is None:
-        lines.append(f" × {episodes} episodes\n{_judged_by(result)}")
-        lines.append(f"best agent: seed {model['seed']}, mean {model['score']:.1f} over ")
-        lines.append(f"{episodes} episodes")
-    else:
-        lines.append(
-            f"\n{_judged_by(result)}best model: seed {model['seed']}, score {model['score']:.1f}"
-        )
-    if audited is not None:
-        lines.append(f"\n{audited.text}")
-    finalists = Fitting(table, as_lines(columns, rows))
-    parts: list[RenderableType] = [finalists, Text("\n".join(details), style="dim"), lines]
-    if warning := judged.infeasible(study.spec, result):
-        parts.insert(0, Text(warning, style="bold"))
-    return Group(*parts)
-
-
-def _place(result: dict[str, Any], row: dict[str, Any]) -> str:
-    if row["rank"] == result["winner"]:
-        return "winner"
-    return "front" if row["rank"] in result.get("front", []) else ""
-
-
-def _judged_by(result: dict[str, Any]) -> str:
-    """A line about the winner, where another number than the mean score decided."""
-    (winner,) = (row for row in result["finalists"] if row["rank"] == result["winner"])
-    told = judged.told(result, winner)
-    front = judged.on_front(result)
-    lines = [f"judged by: {told}"] if told else []
-    if front:
-        lines.append(f"{front}; the winner is its best by {result['objectives'][0]}")
-    return "".join(f"{line}\n" for line in lines)
-
-
-def saved(path: Path) -> Text:
-    """Where the best agent lies now."""
-    return Text(printable(f"saved: {path} and {path.with_suffix('.json')}"))
-
-
 def _values(values: list[float]) -> str:
     return ", ".join(map(amount, values))
-
-
-def _param(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -42,6 +42,8 @@ def picture(shot: Snapshot) -> RenderableType:
         lines.append(f"{stage} {done}/{total}  {states}".rstrip())
     rows.append(Fitting(bars, Text("\n".join(lines))))
     facts = []
+    if shot.race is not None:
+        rows.append(Text(shot.race.told))
     if shot.best_told is not None:
         facts.append(shot.best_told)
     facts.append(f"{shot.steps_per_second:,.0f} agent-steps/s")

@@ -57,7 +57,7 @@ def best(
     from trialfleet.cli.agent.export import export
     from trialfleet.cli.agent.save import of_trial, save_model
     from trialfleet.cli.connect import open_database
-    from trialfleet.cli.show.display import result_report, saved
+    from trialfleet.cli.show.outcome import result_report, saved
     from trialfleet.errors import UsageError
     from trialfleet.store import studies
 

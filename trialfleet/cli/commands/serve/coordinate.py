@@ -58,7 +58,8 @@ def coordinate(
     from trialfleet.cli.agent.save import save_model
     from trialfleet.cli.connect import database_url
     from trialfleet.cli.monitoring import with_options
-    from trialfleet.cli.show.display import result_report, saved, summary
+    from trialfleet.cli.show.display import summary
+    from trialfleet.cli.show.outcome import result_report, saved
     from trialfleet.errors import StudyFailedError, UsageError
     from trialfleet.escape import printable
     from trialfleet.postgres.retry import patiently

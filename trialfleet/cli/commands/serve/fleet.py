@@ -32,7 +32,8 @@ def keep_every_study(
     from trialfleet.cli.agent.save import save_model
     from trialfleet.cli.connect import database_url
     from trialfleet.cli.monitoring import with_options
-    from trialfleet.cli.show.display import saved, summary
+    from trialfleet.cli.show.display import summary
+    from trialfleet.cli.show.outcome import saved
     from trialfleet.escape import printable
     from trialfleet.store.schema import wait_for_schema
     from trialfleet.store.storage import Database

@@ -1,0 +1,114 @@
+"""What a study found, as a number to rely on: the winner on seeds that did not choose it.
+
+After a race, that is its confirmation. A fixed stage, and a race without confirmation, have only
+the figures that the winner was chosen by: the largest of several, so a little optimistic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Result = Mapping[str, Any]  # of a study, as stored; earlier versions knew no race
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the winner comes to."""
+
+    trial: int  # in the search
+    scores: Sequence[float]  # of each seed
+    seeds: Sequence[int]
+    mean: float
+    iqm: float | None  # of a confirmation
+    interval: tuple[float, float]  # 95%, of the mean, over seeds
+    search_score: float
+    gap: float  # by which the search promised more
+    confirmed: bool  # on seeds that no decision was made by
+    solved: Mapping[str, Any] | None  # of a confirmation, where the threshold is known
+
+    @property
+    def seeds_told(self) -> str:
+        """Which seeds these are, and how many."""
+        return f"{len(self.scores)} {'confirmation' if self.confirmed else 'fresh'} seeds"
+
+    @property
+    def interval_told(self) -> str:
+        """The interval, in words."""
+        return f"95% interval {self.interval[0]:.1f} … {self.interval[1]:.1f}"
+
+    @property
+    def solved_told(self) -> str:
+        """How many seeds solve the task, in a sentence; empty where nobody says when it is."""
+        if self.solved is None:
+            return ""
+        found = self.solved
+        return (
+            f"{found['seeds']} of {found['of']} seeds solve it (mean return of "
+            f"{found['threshold']:g} or more): at least {_share(found['at_least'])} of all seeds do"
+            f" (exact, {found['level']:.0%})"
+        )
+
+
+def answer(result: Result) -> Answer:
+    """The answer of a study that is done."""
+    winner = row_of_winner(result)
+    found = result.get("confirmation")
+    row = found or winner
+    low, high = row["interval"]
+    return Answer(
+        trial=winner["trial"],
+        scores=row["scores"],
+        seeds=row["seeds"],
+        mean=row["mean"],
+        iqm=row.get("iqm"),
+        interval=(low, high),
+        search_score=winner["search_score"],
+        gap=row["gap"],
+        confirmed=found is not None,
+        solved=row.get("solved"),
+    )
+
+
+def row_of_winner(result: Result) -> dict[str, Any]:
+    """The winner among the finalists, with the figures that it was chosen by."""
+    rows: Sequence[dict[str, Any]] = result["finalists"]
+    return next(row for row in rows if row["rank"] == result["winner"])
+
+
+def race_told(result: Result) -> list[str]:
+    """The course of a race for people, a sentence each; none of a fixed stage."""
+    race = result.get("race")
+    if race is None:
+        return []
+    finalists = result["finalists"]
+    trials = {row["rank"]: row["trial"] for row in finalists}
+    lines = [
+        f"{_many(len(finalists), 'finalist')} raced over {_many(race['blocks'], 'block')} of "
+        f"{_many(race['block_seeds'], 'seed')}: {race['seeds']} seeds were trained of at most "
+        f"{race['most_seeds']}"
+    ]
+    out = [row for row in finalists if row["verdict"] == "out"]
+    if out:
+        lines.append(
+            f"{len(out)} left because the leader was better by more than luck (the probability "
+            f"that the best one of all leaves is at most {race['error']:.1%})"
+        )
+    if race["equivalent"]:
+        others = ", ".join(str(trials[rank]) for rank in race["equivalent"])
+        several = len(race["equivalent"]) > 1
+        lines.append(
+            f"{'trials' if several else 'trial'} {others} {'are' if several else 'is'} equivalent: "
+            "each of their seeds reached the highest score, too, and the winner learns fastest"
+        )
+    return lines
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
+def _share(share: float) -> str:
+    """A lower bound in percent, rounded down: never more than was shown."""
+    return f"{int(1000 * share) / 10:g}%"

@@ -1,0 +1,190 @@
+"""A race as its rows tell it: who stands after which block, and what is decided next.
+
+Nothing here reads or writes the database. The same functions make the decisions and, later, check
+them (`trialfleet replay STUDY --decisions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+from coordinator.finalists import Finalist
+from coordinator.race.decisions import Decision, Racer, Rules, decide
+from trialfleet.store.metrics import Curve
+from trialfleet.store.steering.decisions import Decided
+from trialfleet.study.spec import Spec
+from trialfleet.study.values import curve_area
+
+# Attributes of a final stage's trials.
+BLOCK = "block"  # the one that a trial belongs to: what is decided after it looks at the trial
+CONFIRMS = "confirms"  # true for a trial that confirms the winner, and has no part in the race
+
+_GONE = ("out", "failed")
+
+
+def rules(spec: Spec, finalists: int) -> Rules:
+    """What the race of a study goes by, with so many that entered."""
+    agents = spec.task.seeds
+    return Rules(
+        finalists=finalists,
+        seeds=spec.final.block(agents),
+        blocks=spec.final.blocks(agents),
+        error=spec.final.error,
+        study_seed=spec.seed,
+    )
+
+
+def entries(chosen: Sequence[tuple[Finalist, float]]) -> list[Decided]:
+    """Those who enter the race, with the shrunken means that they were ranked by."""
+    found = []
+    for finalist, estimate in chosen:
+        scores = finalist.trial.user_attrs.get("scores") or finalist.values
+        mean = float(np.mean(scores))
+        found.append(
+            Decided(
+                block=0,
+                finalist=finalist.rank,
+                trial=finalist.number,
+                verdict="enters",
+                seeds=len(scores),
+                mean=estimate,
+                why=f"mean {mean:.1f} in the search, shrunken to {estimate:.1f}",
+            )
+        )
+    return found
+
+
+def last(decided: Sequence[Decided]) -> list[Decided]:
+    """What was decided last."""
+    block = max(each.block for each in decided)
+    return [each for each in decided if each.block == block]
+
+
+def winner(decided: Sequence[Decided]) -> int | None:
+    """The rank of the one that won by what was decided last."""
+    return next((each.finalist for each in last(decided) if each.verdict == "wins"), None)
+
+
+def standing(decided: Sequence[Decided]) -> list[int]:
+    """The ranks of those that have neither been removed nor failed."""
+    verdicts = {each.finalist: each.verdict for each in decided}  # each one's last
+    return sorted(rank for rank, verdict in verdicts.items() if verdict not in _GONE)
+
+
+def to_train(decided: Sequence[Decided]) -> list[int]:
+    """The ranks of those that train another block."""
+    return [each.finalist for each in last(decided) if each.verdict in ("enters", "stays")]
+
+
+def after(
+    block: int,
+    decided: Sequence[Decided],
+    trials: Sequence[FrozenTrial],
+    curves: Mapping[int, Curve],
+    given: Rules,
+) -> list[Decided]:
+    """What is decided after this block.
+
+    Args:
+        block: All its trials have ended.
+        decided: After the blocks before it.
+        trials: Of the final stage, without those that another has replaced.
+        curves: Of the final stage's returns, by trial number.
+        given: The race's rules.
+    """
+    sources = {each.finalist: each.trial for each in decided}
+    racers = [_racer(rank, sources[rank], block, trials, curves) for rank in standing(decided)]
+    return sorted(
+        (_decided(each, block, sources[each.finalist]) for each in decide(racers, given)),
+        key=lambda each: each.finalist,
+    )
+
+
+def again(
+    decided: Sequence[Decided],
+    trials: Sequence[FrozenTrial],
+    curves: Mapping[int, Curve],
+    given: Rules,
+) -> list[Decided]:
+    """The decisions after each block, made anew from the trials alone.
+
+    Args:
+        decided: Those of block 0, as they are made anew.
+        trials: As for `after`.
+        curves: As for `after`.
+        given: The race's rules.
+    """
+    made = list(decided)
+    trained = max((trial.user_attrs[BLOCK] for trial in trials), default=0)
+    block = 1
+    while block <= trained and (to_train(made) or unconfirmed(made, trials)):
+        made += after(block, made, trials, curves, given)
+        block += 1
+    return made
+
+
+def unconfirmed(decided: Sequence[Decided], trials: Sequence[FrozenTrial]) -> bool:
+    """Whether one has won, and then a trial that was to confirm it failed."""
+    block = last(decided)[0].block + 1
+    return winner(decided) is not None and any(
+        trial.user_attrs[BLOCK] == block
+        and trial.user_attrs.get(CONFIRMS)
+        and trial.state != TrialState.COMPLETE
+        for trial in trials
+    )
+
+
+def of_race(rank: int, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """A finalist's trials of the race."""
+    return [trial for trial in _own(rank, trials) if not trial.user_attrs.get(CONFIRMS)]
+
+
+def confirming(rank: int, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """A finalist's trials of its confirmation."""
+    return [trial for trial in _own(rank, trials) if trial.user_attrs.get(CONFIRMS)]
+
+
+def _own(rank: int, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.user_attrs["finalist"] == rank]
+
+
+def _racer(
+    rank: int, source: int, block: int, trials: Sequence[FrozenTrial], curves: Mapping[int, Curve]
+) -> Racer:
+    """A finalist as it stands after a block. One that failed to be confirmed has failed, too."""
+    own = [trial for trial in _own(rank, trials) if trial.user_attrs[BLOCK] <= block]
+    raced = [trial for trial in of_race(rank, own) if trial.state == TrialState.COMPLETE]
+    areas = [
+        curve_area({step: returns[agent] for step, returns in curves.get(trial.number, [])})
+        for trial in raced
+        for agent in range(len(trial.user_attrs["scores"]))
+    ]
+    return Racer(
+        rank=rank,
+        trial=source,
+        scores=[score for trial in raced for score in trial.user_attrs["scores"]],
+        area=float(np.mean(areas)) if areas else 0.0,
+        failures=[
+            str(trial.user_attrs.get("reason", "no reason recorded"))
+            for trial in own
+            if trial.state != TrialState.COMPLETE
+        ],
+    )
+
+
+def _decided(decision: Decision, block: int, trial: int) -> Decided:
+    return Decided(
+        block=block,
+        finalist=decision.finalist,
+        trial=trial,
+        verdict=decision.verdict,
+        seeds=decision.seeds,
+        mean=decision.mean,
+        against=decision.against,
+        p=decision.p,
+        level=decision.level,
+        why=decision.why,
+    )
