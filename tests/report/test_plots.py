@@ -41,6 +41,15 @@ def test_every_plot_can_be_drawn_and_shows_names_as_text(name: str) -> None:
     assert "\\u003cimg" not in drawn
 
 
+@pytest.mark.parametrize("name", ["timeline", "optimization-history", "slice", "edf"])
+def test_plots_of_trials_that_violate_a_constraint(name: str) -> None:
+    study = told()
+    for trial in study.search[::2]:
+        trial.system_attrs["constraints"] = [0.5]
+    figure, _ = catalog.figure(name, study)
+    assert len(figure.data) > 0
+
+
 @pytest.mark.parametrize("name", ["pareto-front", "hypervolume-history", "optimization-history"])
 def test_plots_of_several_objectives(name: str) -> None:
     figure, _ = catalog.figure(name, SEVERAL)

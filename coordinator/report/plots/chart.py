@@ -16,6 +16,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#58a9dc",
     "#8a94a3",
 )
+PALE = "#a9c6ee"  # of what is blue, but does not count in full
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, GREY)
 OUTCOMES = {
     "completed": BLUE,

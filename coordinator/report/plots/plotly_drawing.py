@@ -9,19 +9,21 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from coordinator.report.plots.chart import BLUE, OUTCOMES, SERIES, Bars, Chart, Line, Points
+from coordinator.report.plots.chart import BLUE, OUTCOMES, PALE, SERIES, Bars, Chart, Line, Points
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _TEMPLATE = go.layout.Template(pio.templates["plotly_white"]).update(layout_colorway=SERIES)
 for _axis in (_TEMPLATE.layout.xaxis, _TEMPLATE.layout.yaxis):
     _axis.title.font = {"size": 13, "color": "#475467"}
     _axis.tickfont = {"size": 12, "color": "#475467"}
+# Optuna names its bars by states, and those of trials that violate a constraint by that.
 _OF_STATE = {
-    "COMPLETE": "completed",
-    "PRUNED": "pruned",
-    "FAIL": "failed",
-    "RUNNING": "under way",
-    "WAITING": "given back",
+    "COMPLETE": OUTCOMES["completed"],
+    "INFEASIBLE": PALE,
+    "PRUNED": OUTCOMES["pruned"],
+    "FAIL": OUTCOMES["failed"],
+    "RUNNING": OUTCOMES["under way"],
+    "WAITING": OUTCOMES["given back"],
 }
 CONFIG = {"displaylogo": False, "responsive": True}
 _SYMBOLS = {"circle": "circle", "diamond": "diamond-open", "tick": "line-ew", "tick-up": "line-ns"}
@@ -98,7 +100,7 @@ def optunas(figure: go.Figure, name: str) -> go.Figure:
     """One of Optuna's figures, in our colors, and as high as its panels need."""
     if name == "timeline":
         for bars in figure.data:
-            bars.marker.color = OUTCOMES[_OF_STATE[bars.name]]
+            bars.marker.color = _OF_STATE[bars.name]
     if name == "param-importances":
         figure.update_traces(marker_color=BLUE)
     side = round(sum(1 for _ in figure.select_yaxes()) ** 0.5)

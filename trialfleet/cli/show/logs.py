@@ -30,7 +30,11 @@ def configure(settings: Settings) -> None:
         processors.append(structlog.processors.JSONRenderer())
     else:
         processors.append(_printable)
-        processors.append(structlog.dev.ConsoleRenderer(colors=_colours()))
+        # Without the variables of each frame: they are long, and hold what nobody should print.
+        plain = structlog.dev.plain_traceback
+        processors.append(
+            structlog.dev.ConsoleRenderer(colors=_colours(), exception_formatter=plain)
+        )
     structlog.configure(processors=processors, logger_factory=_Stderr)
 
 
