@@ -6,8 +6,9 @@ What it learns from is found by searches in memory (`benchmarks.sampler_traits`)
 costs is timed as a worker asks for it: with a sampler made for the trial, on our storage and a
 PostgreSQL of its own, whose history this process has read before, as workers have. The history is
 of random points of studies/cartpole.toml; the sampler has had a few trials of its own after those,
-which are not timed. Where a suggestion would take longer than --limit, it is not timed: what it
-took with fewer trials, times the cube of how many more, says so.
+which are not timed. A sampler whose suggestions take --limit seconds together has fewer of them. A
+Gaussian process keeps the distances of all pairs of trials in each knob, in several arrays: where
+one of those would take more than 2 GB, it is not timed.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ SAMPLERS = {
     "nsga3": '{ name = "nsga3", population_size = 16 }',
 }
 HISTORIES = (100, 1_000, 10_000)
+OWN = 3  # trials that a sampler has first, which are not timed
+_MOST_MEMORY = 2e9  # bytes of one array; a Gaussian process needs several
 # Searches of so many trials; a Gaussian process needs fewer, and seconds for them.
 TRIALS, GP_TRIALS = 80, 40
 TRAIT_TRIALS, GP_TRAIT_TRIALS = 48, 16
@@ -74,7 +77,9 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
     parser.add_argument("--seeds", type=int, default=3, help="studies of each kind of space")
     parser.add_argument("--times", type=int, default=7, help="suggestions timed, for the median")
-    parser.add_argument("--limit", type=float, default=60.0, help="seconds of one suggestion")
+    parser.add_argument(
+        "--limit", type=float, default=60.0, help="seconds for a sampler's suggestions"
+    )
     parser.add_argument("--histories", nargs="+", type=int, default=list(HISTORIES))
     options = parser.parse_args()
     use_one_thread()
@@ -114,7 +119,6 @@ def time_all(
 ) -> dict[str, list[str]]:
     """What a suggestion of each sampler costs, at each length of the history."""
     cells: dict[str, list[str]] = {name: [] for name in samplers}
-    known: dict[str, tuple[int, float]] = {}  # the last that was timed: trials and seconds
     with temporary_server(workers=4) as server:
         migrate(parse_url(server.url))
         with closing(Database(parse_url(server.url), application="benchmark")) as database:
@@ -129,28 +133,22 @@ def time_all(
                     if name == "brute_force":
                         cells[name].append("as grid, whose code it is")
                         continue
-                    last = known.get(name) if name == "gp" else None
-                    if last and last[1] * (count / last[0]) ** 3 > limit:
-                        cells[name].append(_out_of_reach(count, *last))
+                    distances = count**2 * len(spec.agent.searched()) * 8  # bytes
+                    if name == "gp" and distances > _MOST_MEMORY:
+                        cells[name].append(
+                            f"not timed: its distances take {distances / 1e9:.1f} GB"
+                        )
                         continue
-                    seconds = time_one(database, spec, SAMPLERS[name], times)
-                    known[name] = (count, seconds)
-                    cells[name].append(f"{1_000 * seconds:,.1f} ms")
+                    cells[name].append(time_one(database, spec, SAMPLERS[name], times, limit))
     return cells
 
 
-def _out_of_reach(count: int, trials: int, seconds: float) -> str:
-    hours = seconds * (count / trials) ** 3 / 3_600
-    memory = count**2 * 8 / 1e9
-    return f"not timed: {hours:.1f} h by the cube, {memory:.1f} GB for each matrix"
-
-
-def time_one(database: Database, spec: Spec, sampler: str, times: int) -> float:
-    """Seconds of a suggestion, the median of so many."""
+def time_one(database: Database, spec: Spec, sampler: str, times: int, limit: float) -> str:
+    """What a suggestion takes, the median of so many, or of fewer if they take too long."""
     own = spec_of(sampler, FLOATS).search
     searched = spec.model_copy(update={"search": own})
-    found = []
-    for turn in range(3 + times):
+    found: list[float] = []
+    for turn in range(OWN + times):
         number = len(database.optuna_storage().get_all_trials(_id(database, spec), deepcopy=False))
         study = database.optuna_study(spec.name)
         trial_id = study._storage.create_new_trial(study._study_id)
@@ -160,9 +158,12 @@ def time_one(database: Database, spec: Spec, sampler: str, times: int) -> float:
             suggest(Trial(sampled, trial_id), searched.agent)
         seconds = time.perf_counter() - begun
         study._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [float(turn)])
-        if turn >= 3:
+        if turn >= OWN or seconds > limit / (OWN + times):
             found.append(seconds)
-    return statistics.median(found)
+        if sum(found) > limit:
+            break
+    middle = statistics.median(found)
+    return f"{1_000 * middle:,.0f} ms" if middle < 1 else f"{middle:,.1f} s (of {len(found)})"
 
 
 def _id(database: Database, spec: Spec) -> int:

@@ -17,6 +17,7 @@ from tests.support.commands import command, told
 from tests.support.invariants import check_invariants
 from tests.support.server import plain
 from tests.support.studies import create, states, take, take_all, train_by_hand
+from trialfleet.cli.show.display import summary
 from trialfleet.search import space
 from trialfleet.search.samplers import make_sampler
 from trialfleet.store import studies
@@ -66,6 +67,7 @@ def test_a_table_becomes_completed_trials_beside_the_budget(
     assert history.complete == 3
     assert snapshot(database, study).best == (4, 2.5)
     assert as_dict(snapshot(database, study))["imported"] == 2
+    assert summary(snapshot(database, study)).startswith("trivial: 3/3 trials | 3 complete, ")
     while not (study := step(database, "trivial")).ended:
         for claim in take_all(database):
             trial = database.optuna_study(study.final_name).get_trials()[claim.number]
@@ -186,22 +188,16 @@ def test_several_objectives_and_constraints_inform_the_sampler(
         assert made.get_trial_generation(optuna_study, optuna_study.get_trials()[5]) == 1
 
 
-@pytest.mark.parametrize(
-    ("directions", "fits"),
-    [(["maximize", "minimize"], True), (["minimize", "maximize"], False), (["maximize"], False)],
-)
-def test_directions_must_agree(
-    database: Database, capsys: pytest.CaptureFixture[str], directions: list[str], fits: bool
-) -> None:
-    other = optuna.create_study(
-        storage="sqlite:///o.db",
-        study_name="o",
-        directions=[StudyDirection[each.upper()] for each in directions],
-    )
-    other.tell(other.ask(), [1.0] * len(directions))
+def test_directions_must_agree(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     create(database, objectives='["score", "steps_to_10"]')
-    assert command("import", "trivial", "sqlite:///o.db") == 2
-    assert ("learning_rate: is missing" if fits else "write the results that") in told(capsys)
+    up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
+    for directions in ([up, down], [down, up], [up]):
+        other = optuna.create_study(storage="sqlite:///o.db", directions=directions)
+        other.tell(other.ask(), [1.0] * len(directions))
+        assert command("import", "trivial", "sqlite:///o.db", "--study", other.study_name) == 2
+        fits = directions == [up, down]
+        said = "learning_rate: is missing" if fits else "write the results that you want"
+        assert said in told(capsys)
 
 
 @pytest.mark.parametrize(

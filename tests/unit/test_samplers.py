@@ -105,7 +105,7 @@ def _quiet_and_strict() -> Iterator[None]:
 @pytest.mark.parametrize("table", SAMPLER_TABLES)
 def test_fresh_samplers_search_as_one(table: str) -> None:
     spec = spec_of(f"sampler = {table}")
-    trials = 6 if '"gp"' in table else 16  # a Gaussian process takes its time
+    trials = 5 if '"gp"' in table else 16  # a Gaussian process takes its time
     found = run(spec, trials)
     points = {tuple(values[name] for name in spec.agent.searched()) for values in found}
     assert len(points) == trials, "two trials got the same point"

@@ -95,8 +95,8 @@ def summary(shot: Snapshot) -> str:
     search = shot.search
     parts = [
         f"{shot.study.name}: {search.counted - shot.study.imported}/{shot.study.asked} trials",
-        f"{search.complete} complete, {search.pruned} pruned, {search.failed} failed, "
-        f"{search.running} running",
+        f"{search.complete - shot.study.imported} complete, {search.pruned} pruned, "
+        f"{search.failed} failed, {search.running} running",
     ]
     if shot.final is not None:
         parts.append(f"final stage {shot.final.counted}/{shot.final_trials}")

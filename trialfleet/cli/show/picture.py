@@ -24,8 +24,8 @@ def picture(shot: Snapshot) -> RenderableType:
             "search",
             search.counted - study.imported,
             study.asked,
-            f"{search.complete} complete  {search.pruned} pruned  {search.failed} failed  "
-            f"{search.running} running  {search.waiting} waiting",
+            f"{search.complete - study.imported} complete  {search.pruned} pruned  "
+            f"{search.failed} failed  {search.running} running  {search.waiting} waiting",
         ),
         (
             "final",
