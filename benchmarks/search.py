@@ -44,6 +44,7 @@ from worker.trainers.threads import use_one_thread
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
+FRESH = 10  # seeds on which a configuration is confirmed
 
 
 @dataclass(kw_only=True)
@@ -111,7 +112,7 @@ def run(job: Job) -> Outcome:
         outcome.trials += state != TrialState.FAIL
         outcome.pruned += state == TrialState.PRUNED
         if state == TrialState.COMPLETE and score.mean >= max(best, job.threshold):
-            seeds = fresh_seeds(spec.seed, outcome.confirmations, spec.final.seeds)
+            seeds = fresh_seeds(spec.seed, outcome.confirmations, FRESH)
             _, fresh = _train(job, None, knobs, seeds)
             outcome.confirmations += 1
             outcome.confirm_steps += fresh.agent_steps

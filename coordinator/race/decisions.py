@@ -32,11 +32,12 @@ class Rules:
     blocks: int  # at most so many of each
     error: float  # the probability with which the best finalist may be removed
     study_seed: int
+    at_cap: int = ENOUGH  # seeds of each finalist at the cap that end the race, if there are more
 
     @property
     def enough(self) -> int:
         """Seeds of each finalist at the cap that end the race."""
-        return min(ENOUGH, self.seeds * self.blocks)
+        return min(self.at_cap, self.seeds * self.blocks)
 
     def level(self, blocks: int) -> float | None:
         """The highest p value at which a finalist leaves after so many blocks; None: none leaves.

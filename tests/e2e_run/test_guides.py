@@ -140,7 +140,8 @@ def test_the_environment_of_the_guide_is_checked_and_trained(folder: Commands) -
         "learning_starts = 200": "learning_starts = 8",
         "trials = 12": "trials = 1",
         "top = 2": "top = 1",
-        "seeds = 6": "seeds = 1\nepisodes = 1",
+        "seeds = 8": "seeds = 1\nepisodes = 1",
+        "confirm = 12": "confirm = 1",
     }.items():
         assert short.count(given) == 1
         short = short.replace(given, tiny)

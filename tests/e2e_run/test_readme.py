@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Iterator[Commands]:
     """A folder with small studies under the names of those that come with Trialfleet."""
     (tmp_path / "studies").mkdir()
     for path in (ROOT / "studies").glob("*.toml"):
-        text = trivial_study(name=path.stem)
+        text = trivial_study(name=path.stem, race=True, final_seeds=2, confirm=2)
         (tmp_path / "studies" / path.name).write_text(text, encoding="utf-8")
     with closing(Commands(tmp_path, None)) as starter:
         yield starter

@@ -172,6 +172,26 @@ def test_an_infeasible_finalist_comes_after_the_winner_and_is_no_runner_up() -> 
 
 
 @pytest.mark.usefixtures("quick")
+def test_after_a_race_the_confirmation_is_the_answer_and_its_own_figures_stand_below() -> None:
+    data = told(race=True)
+    seen, winner = plain(render.page(data)), data.winner
+    assert winner is not None
+    answer, race = seen.split("The race", 1)
+    assert f"Trial {winner['trial']}, trained anew on 10 seeds that no decision was made by" in seen
+    assert "370.0 95% interval" in answer
+    assert "interquartile mean 400.0" in answer
+    assert (
+        "9 of 10 seeds solve it (mean return of 390 or more): at least 60.5% of all seeds do"
+        " (exact, 95%)"
+    ) in answer
+    assert "optimistic" not in answer
+    assert f"{winner['mean']:.1f}" not in answer
+    assert "18 seeds were trained of at most 36" in race
+    assert f"{winner['mean']:.1f}" in race
+    assert "wins after block 2: the only one left" in race
+
+
+@pytest.mark.usefixtures("quick")
 def test_the_agent_is_shown_where_there_is_a_picture_of_it(tmp_path: Path) -> None:
     (tmp_path / "no.gif").write_bytes(b"<svg onload=alert(3)>")
     (tmp_path / "agent.gif").write_bytes(b"GIF89a-and-so-on")

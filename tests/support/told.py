@@ -49,6 +49,7 @@ def told(
     objectives: int = 1,
     workers: int = 3,
     lift: float = 0.0,
+    race: bool = False,
 ) -> StudyData:
     """A study: of every eight trials one failed, two were pruned, and one was lost before.
 
@@ -59,8 +60,9 @@ def told(
         objectives: How many values a trial has.
         workers: How many took part.
         lift: Added to every finalist's fresh scores.
+        race: Whether the final stage was a race, in which the second one left.
     """
-    spec = trivial_spec(name="told", trials=24, train_steps=1_000, eval_every=250)
+    spec = trivial_spec(name="told", trials=24, train_steps=1_000, eval_every=250, race=race)
     search = [_trial(number, objectives) for number in range(trials)]
     attempts = [each for trial in search for each in _attempts(1, trial, workers)]
     final: list[FrozenTrial] = []
@@ -73,6 +75,8 @@ def told(
         attempts += [each for trial in final for each in _attempts(2, trial, workers)]
         winner = max(rows, key=lambda row: row["mean"])
         result = {"winner": winner["rank"], "finalists": rows, "model": _model(winner)}
+        if race:
+            result |= _raced(rows, winner)
     study = Study(
         name=name,
         search_id=1,
@@ -181,6 +185,50 @@ def _final_trial(row: dict[str, Any]) -> FrozenTrial:
         intermediate_values={step: row["mean"] * step / 1_000 for step in STEPS},
         trial_id=2_000 + row["rank"],
     )
+
+
+def _raced(rows: list[dict[str, Any]], winner: dict[str, Any]) -> dict[str, Any]:
+    """What a race adds to a result."""
+    for row in rows:
+        won = row is winner
+        row.update(
+            estimate=row["search_score"] - 5.0,
+            verdict="wins" if won else "out",
+            block=2,
+            why="the only one left" if won else f"worse than trial {winner['trial']} by more",
+        )
+    scores = [400.0] * 9 + [100.0]
+    low, high = bootstrap_interval(scores)
+    return {
+        "race": {
+            "blocks": 2,
+            "block_seeds": 3,
+            "most_blocks": 4,
+            "error": 0.05,
+            "seeds": 18,
+            "most_seeds": 36,
+            "equivalent": [],
+        },
+        "confirmation": {
+            "rank": winner["rank"],
+            "trial": winner["trial"],
+            "scores": scores,
+            "seeds": [203 + 4 * index for index in range(10)],
+            "mean": 370.0,
+            "iqm": 400.0,
+            "interval": [low, high],
+            "search_score": winner["search_score"],
+            "gap": winner["search_score"] - 370.0,
+            "area": 100.0,
+            "solved": {
+                "threshold": 390.0,
+                "seeds": 9,
+                "of": 10,
+                "at_least": 0.6058,
+                "level": 0.95,
+            },
+        },
+    }
 
 
 def _model(winner: dict[str, Any]) -> dict[str, Any]:

@@ -74,6 +74,10 @@ def finalists(data: StudyData) -> Chart:
     rows = [row for row in data.finalists if not row["failures"]][:_SPREAD]
     if not rows:
         raise NothingToShowError("the final stage has not ended, so no finalist has fresh seeds")
+    names = [f"trial {row['trial']}" for row in rows]
+    confirmed = (data.result or {}).get("confirmation")
+    if confirmed:
+        rows, names = [confirmed, *rows], [f"{names[0]}, confirmed", *names]
     places = [float(len(rows) - at) for at in range(len(rows))]
     seeds_x, seeds_y, texts = [], [], []
     for place, row in zip(places, rows, strict=True):
@@ -113,10 +117,11 @@ def finalists(data: StudyData) -> Chart:
                 texts=[f"trial {row['trial']}: search {row['search_score']:.1f}" for row in rows],
             ),
         ],
-        y_ticks=[(at, f"trial {row['trial']}") for at, row in zip(places, rows, strict=True)],
+        y_ticks=[*zip(places, names, strict=True)],
         y_range=(0.4, len(rows) + 0.6),
         height=150 + 80 * len(rows),
-        note="A search score is a maximum over trials, hence optimistic; fresh seeds are not.",
+        note="A search score is a maximum over trials, hence optimistic; fresh seeds are not."
+        + (" The first line is the winner on seeds that chose nothing." if confirmed else ""),
     )
 
 

@@ -1,0 +1,91 @@
+"""Coordinators that are killed while a race is decided, and between two of its blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import URL
+
+from tests.faults.fleet import STEERED, STUDY, Fleet
+from tests.faults.processes import PATIENCE, Process, eventually
+from tests.faults.proxy import Proxy
+from tests.support.invariants import check_invariants
+
+pytestmark = pytest.mark.slow  # each starts processes twice
+
+# Two finalists, two blocks of two seeds each, and a trial that confirms the winner.
+FIELDS: dict[str, Any] = {
+    **STEERED,
+    "top": 2,
+    "race": True,
+    "final_seeds": 4,
+    "confirm": 2,
+}
+# A statement of the transaction that decides after each of the blocks.
+STEPS = {"deciding to go on": "not told apart from the leader", "deciding who wins": "confirms"}
+
+
+def _blocks(fleet: Fleet) -> int:
+    return len(fleet.rows("SELECT DISTINCT block FROM fleet.decisions"))
+
+
+def _final_trials(fleet: Fleet) -> int:
+    return len(
+        fleet.rows("SELECT 1 FROM public.trials t JOIN fleet.studies s ON t.study_id = s.final_id")
+    )
+
+
+def _kill(fleet: Fleet, coordinator: Process) -> None:
+    """And let the time that it would still be followed for have passed."""
+    coordinator.kill()
+    fleet.execute("UPDATE fleet.leaders SET expires_at = now() - interval '1 second'")
+
+
+def _ends_as_decided(fleet: Fleet, coordinator: Process) -> None:
+    assert coordinator.ends() == 0, coordinator.output
+    check_invariants(fleet.database, STUDY)
+    assert _blocks(fleet) == 3
+    assert _final_trials(fleet) == 5
+    # What was decided is what follows from the trials, as if nobody had been killed.
+    replay = fleet.start("replay", STUDY, "--decisions")
+    assert replay.ends() == 0, replay.output
+    assert "6 decisions: equal to the bit" in replay.output
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("written", [False, True], ids=["before its commit", "after its commit"])
+def test_11_kill_9_while(
+    fleet: Fleet, proxy: Proxy, proxy_url: URL, step: str, written: bool
+) -> None:
+    trap = proxy.trap(STEPS[step], "lose reply" if written else "hold", commit=True)
+    victim = fleet.coordinator(url=proxy_url, **FIELDS)
+    fleet.worker(migration_patience="60")
+    assert trap.sprung.wait(PATIENCE), victim.output
+    _kill(fleet, victim)
+    proxy.reset()
+    # The decisions and the trials that follow from them are both there, or neither is.
+    before = 1 if step == "deciding to go on" else 2
+    if written:
+        assert _blocks(fleet) == before + 1
+        assert _final_trials(fleet) == 2 * before + (2 if before == 1 else 1)
+    else:
+        assert (_blocks(fleet), _final_trials(fleet)) == (before, 2 * before)
+    _ends_as_decided(fleet, fleet.coordinator(**FIELDS))
+    assert {attempt.outcome for attempt in fleet.attempts(final=True)} == {"finished"}
+
+
+def test_11_kill_9_between_two_blocks(fleet: Fleet) -> None:
+    first = fleet.coordinator(**FIELDS)
+    worker = fleet.worker()
+    eventually(lambda: _blocks(fleet) == 2, "the first block is decided")
+    worker.steer("slow")
+    _kill(fleet, first)
+    # The second block is trained to its end, and nobody is there to decide.
+    worker.steer("")
+    query = """
+        SELECT 1 FROM public.trials t JOIN fleet.studies s ON t.study_id = s.final_id
+        WHERE t.state = 'COMPLETE'
+    """
+    eventually(lambda: len(fleet.rows(query)) == 4, "the second block is trained")
+    _ends_as_decided(fleet, fleet.coordinator(**FIELDS))
