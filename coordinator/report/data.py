@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from coordinator.ranking import excess, losses, ranked
 from coordinator.retrain import without_replaced
+from trialfleet.search.marks import IMPORTED
 from trialfleet.store import metrics
 from trialfleet.store.metrics import Curve
 from trialfleet.store.steering import decisions
@@ -87,9 +88,10 @@ class StudyData:
         return found
 
     def states(self) -> dict[str, int]:
-        """How many of the search's trials are in each state."""
+        """How many of the search's trials are in each state; those that were imported left out."""
+        own = [trial.state for trial in self.search if IMPORTED not in trial.user_attrs]
         return {
-            state.name: sum(trial.state == state for trial in self.search)
+            state.name: own.count(state)
             for state in (
                 TrialState.COMPLETE,
                 TrialState.PRUNED,

@@ -78,6 +78,7 @@ def test_a_table_becomes_completed_trials_beside_the_budget(
     # Its own file joins it, and its report is made.
     assert create(database, trials=3, top=2, final_seeds=2).search_id == study.search_id
     assert command("report", "trivial", "-o", "report.html", "--csv", "own.csv") == 0
+    assert "<b>3 of 3</b><span>trials</span>" in Path("report.html").read_text(encoding="utf-8")
     course.extend(database, study, 4)
     assert studies.find(database, "trivial").asked == 4
 

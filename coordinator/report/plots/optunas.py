@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from coordinator.report.data import StudyData
 from trialfleet.errors import NothingToShowError
+from trialfleet.search.marks import IMPORTED
 from trialfleet.search.parameters import parameters
 from trialfleet.study.measures import SCORE
 
@@ -98,7 +99,8 @@ _TAKES_TARGET = {*_TAKES_PARAMS, "optimization-history", "edf"}
 
 def _wanted(name: str, data: StudyData) -> list[FrozenTrial]:
     if name in ("timeline", "intermediate-values"):
-        trials = [trial for trial in data.search if trial.datetime_start is not None]
+        own = [trial for trial in data.search if IMPORTED not in trial.user_attrs]
+        trials = [trial for trial in own if trial.datetime_start is not None]
         if name == "intermediate-values":
             trials = [trial for trial in trials if trial.intermediate_values]
         if not trials:
