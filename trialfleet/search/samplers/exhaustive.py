@@ -9,7 +9,6 @@ from trialfleet.checking.rules import Whole
 from trialfleet.search.numbered.points import Points
 from trialfleet.search.numbered.visits import Visits
 from trialfleet.search.samplers.base import Sampler
-from trialfleet.seeds import shared_seed
 
 if TYPE_CHECKING:
     from optuna import samplers
@@ -24,6 +23,8 @@ class _Exhaustive(Sampler):
 
     def visits(self, spec: Spec) -> Visits:
         """Which of them each trial has."""
+        from trialfleet.seeds import shared_seed
+
         return Visits(self.points(spec), seed=shared_seed(spec.seed))
 
     def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
