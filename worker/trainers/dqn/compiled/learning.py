@@ -1,0 +1,303 @@
+"""One agent's gradient steps as machine code: `worker.trainers.dqn.agent`, without PyTorch.
+
+It takes the same words from the same replay memory to the same mathematics; only the roundings
+differ. The matrix products are BLAS's, which `np.dot` is here too; everything between two of them
+is one pass over memory. As there, the batch is the last dimension: `[H, B]`.
+
+Arrays are views of what the plain path learns on, so either of them can go on where the other
+stopped. Nothing is allocated: `Scratch` is made once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+
+_NEGLIGIBLE = np.float32(1e-30)  # see worker.trainers.dqn.agent
+_BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8  # Adam's, as there
+# OpenBLAS has faster kernels, a sixth and more, for products of up to so many multiplications, so
+# larger ones are cut. Below a few rows that costs more than it gains.
+_SMALL, _FEW = 1_000_000, 8
+
+# Sums may be reordered, which is what lets them be vectorized. Infinities and NaNs stay what they
+# are: a training that diverges is found out by them.
+fast = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
+
+
+class Rule(NamedTuple):
+    """What all agents of a trial have in common."""
+
+    sizes: I64  # widths of the network: observation, hidden …, actions
+    learning_rate: float
+    gamma: float
+    tau: float
+    max_grad_norm: float
+    huber: bool  # or mse
+    double_q: bool
+
+
+class Learner(NamedTuple):
+    """One agent, as views of what holds it."""
+
+    online: F32  # [P], as `worker.trainers.dqn.network` lays it out
+    target: F32  # [P]
+    exp_avg: F32  # [P]
+    exp_avg_sq: F32  # [P]
+    rows: F32  # [C, W] its replay memory, as `worker.trainers.dqn.replay` lays it out
+    held: I64  # [2] where the next row goes, and how many rows hold a transition
+    mean: F32  # [O] its observations are shifted and scaled by
+    factor: F32  # [O]
+    updates: I64  # [1] gradient steps taken
+    loss_sum: F32  # [1]
+
+
+class Scratch(NamedTuple):
+    """What an update computes on the way."""
+
+    s_tm1: F32  # [O, B]
+    s_t: F32  # [O, B]
+    a_tm1: I64  # [B]
+    r_t: F32  # [B]
+    terminal_t: F32  # [B]
+    next_action: I64  # [B]
+    kept: F32  # every layer's results [H, B] of the pass that learns, one after the other
+    passed: F32  # the same of the passes that do not
+    delta: F32  # [2, H·B] of the widest layer; one is computed from the other
+    gradient: F32  # [P]
+
+
+def make_scratch(sizes: I64, batch_size: int) -> Scratch:
+    """Memory for updates of networks of `sizes` on batches of `batch_size`."""
+    widths = sizes[1:]
+    flat = int((widths * (sizes[:-1] + 1)).sum())
+    return Scratch(
+        s_tm1=np.zeros((sizes[0], batch_size), np.float32),
+        s_t=np.zeros((sizes[0], batch_size), np.float32),
+        a_tm1=np.zeros(batch_size, np.int64),
+        r_t=np.zeros(batch_size, np.float32),
+        terminal_t=np.zeros(batch_size, np.float32),
+        next_action=np.zeros(batch_size, np.int64),
+        kept=np.zeros(int(widths.sum()) * batch_size, np.float32),
+        passed=np.zeros(int(widths.sum()) * batch_size, np.float32),
+        delta=np.zeros((2, int(widths.max()) * batch_size), np.float32),
+        gradient=np.zeros(flat, np.float32),
+    )
+
+
+@fast
+def greedy(sizes: I64, network: F32, observation: F32, room: F32) -> int:
+    """The action of highest value for one `observation` [O]; `room` is [2, widest layer]."""
+    here, at, below = 0, 0, observation
+    for layer in range(len(sizes) - 1):
+        inputs, outputs = sizes[layer], sizes[layer + 1]
+        biases = at + inputs * outputs
+        above = room[here, :outputs]
+        np.dot(network[at:biases].reshape(outputs, inputs), below, above)
+        hidden = layer < len(sizes) - 2
+        for o in range(outputs):
+            value = above[o] + network[biases + o]
+            above[o] = np.float32(0) if hidden and value < 0 else value
+        at, here, below = biases + outputs, 1 - here, above
+    return int(np.argmax(below))
+
+
+@fast
+def rows_at_once(rows: int, width: int) -> int:
+    """How many of `rows` rows to multiply at once, where each takes `width` multiplications."""
+    most = _SMALL // width
+    if most < _FEW or most >= rows:
+        return rows
+    blocks = -(-rows // most)
+    return -(-rows // blocks)
+
+
+@fast
+def multiply(a: F32, b: F32, out: F32) -> None:
+    """Write `a` [M, K] times `b` [K, N] to `out`."""
+    rows = rows_at_once(len(a), b.size)
+    for at in range(0, len(a), rows):
+        np.dot(a[at : at + rows], b, out[at : at + rows])
+
+
+@fast
+def multiply_transposed(a: F32, b: F32, out: F32, room: F32) -> None:
+    """Write the transpose of `a` [K, M] times `b` [K, N] to `out`; `room` is as large."""
+    rows = rows_at_once(len(a), out.size)
+    np.dot(a[:rows].T, b[:rows], out)
+    for at in range(rows, len(a), rows):
+        np.dot(a[at : at + rows].T, b[at : at + rows], room)
+        for m in range(out.shape[0]):
+            for n in range(out.shape[1]):
+                out[m, n] += room[m, n]
+
+
+@fast
+def values(sizes: I64, network: F32, states: F32, room: F32) -> F32:
+    """Return the action values [A, B] of `states` [O, B], which lie at the end of `room`."""
+    batch, at, start = states.shape[1], 0, 0
+    below = states
+    for layer in range(len(sizes) - 1):
+        inputs, outputs = sizes[layer], sizes[layer + 1]
+        biases = at + inputs * outputs
+        weight = network[at:biases].reshape(outputs, inputs)
+        above = room[start : start + outputs * batch].reshape(outputs, batch)
+        multiply(weight, below, above)
+        hidden = layer < len(sizes) - 2
+        for o in range(outputs):
+            bias, row = network[biases + o], above[o]
+            if hidden:
+                for b in range(batch):
+                    value = row[b] + bias
+                    row[b] = np.float32(0) if value < 0 else value
+            else:
+                for b in range(batch):
+                    row[b] += bias
+        at, start, below = biases + outputs, start + outputs * batch, above
+    return below
+
+
+@fast
+def fetch(learner: Learner, words: NDArray[np.uint32], scratch: Scratch) -> None:
+    """Copy the transitions that `words` [B] mean, as `ReplayMemory.rows` does, to `scratch`."""
+    size, inputs = np.uint64(learner.held[1]), len(learner.mean)
+    for b in range(len(words)):
+        row = learner.rows[np.int64((np.uint64(words[b]) * size) >> np.uint64(32))]
+        for i in range(inputs):
+            mean, factor = learner.mean[i], learner.factor[i]
+            scratch.s_tm1[i, b] = (row[i] - mean) * factor
+            scratch.s_t[i, b] = (row[inputs + i] - mean) * factor
+        scratch.a_tm1[b] = np.int64(row[2 * inputs])
+        scratch.r_t[b] = row[2 * inputs + 1]
+        scratch.terminal_t[b] = row[2 * inputs + 2]
+
+
+@fast
+def choose_next(q: F32, action: I64) -> None:
+    """Write the actions [B] of highest value in `q` [A, B] to `action`."""
+    for b in range(q.shape[1]):
+        best = 0
+        for a in range(1, q.shape[0]):
+            if q[a, b] > q[best, b]:
+                best = a
+        action[b] = best
+
+
+@fast
+def slopes(rule: Rule, q_tm1: F32, q_t: F32, scratch: Scratch, out: F32) -> float:
+    """Write the derivative of the mean loss by `q_tm1` [A, B] to `out`; return the loss."""
+    batch, loss = q_tm1.shape[1], np.float32(0)
+    gamma = np.float32(rule.gamma)
+    out[:] = 0
+    for b in range(batch):
+        action = scratch.a_tm1[b]
+        value = q_t[scratch.next_action[b], b] * (np.float32(1) - scratch.terminal_t[b])
+        error = q_tm1[action, b] - (scratch.r_t[b] + gamma * value)
+        if rule.huber:
+            slope = min(max(error, np.float32(-1)), np.float32(1))
+            loss += (error - np.float32(0.5) * slope) * slope
+        else:
+            slope = np.float32(2) * error
+            loss += error * error
+        out[action, b] = slope / np.float32(batch)
+    return loss / np.float32(batch)
+
+
+@fast
+def backpropagate(rule: Rule, network: F32, scratch: Scratch) -> None:
+    """Write the gradient to `scratch`, of the pass in `scratch.kept`.
+
+    The derivatives by the action values are in `scratch.delta[0]`.
+    """
+    sizes, gradient, batch = rule.sizes, scratch.gradient, scratch.s_tm1.shape[1]
+    end, start, here = len(gradient), len(scratch.kept) - sizes[-1] * batch, 0
+    for layer in range(len(sizes) - 2, -1, -1):
+        inputs, outputs = sizes[layer], sizes[layer + 1]
+        biases = end - outputs
+        at = biases - inputs * outputs
+        delta = scratch.delta[here, : outputs * batch].reshape(outputs, batch)
+        for o in range(outputs):
+            total, row = np.float32(0), delta[o]
+            for b in range(batch):
+                total += row[b]
+            gradient[biases + o] = total
+        by_weight = gradient[at:biases].reshape(outputs, inputs)
+        if layer == 0:
+            np.dot(delta, scratch.s_tm1.T, by_weight)
+            return
+        start -= inputs * batch
+        below = scratch.kept[start : start + inputs * batch].reshape(inputs, batch)
+        np.dot(delta, below.T, by_weight)
+        here = 1 - here
+        lower = scratch.delta[here, : inputs * batch].reshape(inputs, batch)
+        room = scratch.passed[: inputs * batch].reshape(inputs, batch)
+        multiply_transposed(network[at:biases].reshape(outputs, inputs), delta, lower, room)
+        for i in range(inputs):
+            row, active = lower[i], below[i]
+            for b in range(batch):
+                row[b] = row[b] if active[b] > 0 else np.float32(0)
+        end = at
+
+
+@fast
+def adam(rule: Rule, learner: Learner, gradient: F32) -> None:
+    """Take Adam's step, along `gradient` [P] scaled down to the norm limit."""
+    squares = np.float32(0)
+    for p in range(len(gradient)):
+        squares += gradient[p] * gradient[p]
+    norm = math.sqrt(squares)
+    scale = np.float32(1)
+    if not norm <= rule.max_grad_norm:  # so that a NaN stays one
+        scale = np.float32(rule.max_grad_norm / (norm + 1e-7))
+    step = learner.updates[0]
+    size = np.float32(rule.learning_rate / (1.0 - _BETA1**step))
+    correction = np.float32(1.0 / math.sqrt(1.0 - _BETA2**step))
+    keep1, add1 = np.float32(_BETA1), np.float32(1.0 - _BETA1)
+    keep2, add2, eps = np.float32(_BETA2), np.float32(1.0 - _BETA2), np.float32(_EPS)
+    for p in range(len(gradient)):
+        g = gradient[p] * scale
+        first = keep1 * learner.exp_avg[p] + add1 * g
+        second = keep2 * learner.exp_avg_sq[p] + add2 * (g * g)
+        first = np.float32(0) if abs(first) < _NEGLIGIBLE else first
+        second = np.float32(0) if second < _NEGLIGIBLE else second
+        learner.exp_avg[p], learner.exp_avg_sq[p] = first, second
+        learner.online[p] -= size * first / (np.sqrt(second) * correction + eps)
+
+
+@fast
+def learn(rule: Rule, learner: Learner, scratch: Scratch, words: NDArray[np.uint32]) -> None:
+    """Take one gradient step on the batch that `words` [B] mean."""
+    fetch(learner, words, scratch)
+    if rule.double_q:  # van Hasselt et al., 2016, https://arxiv.org/abs/1509.06461
+        q = values(rule.sizes, learner.online, scratch.s_t, scratch.passed)
+        choose_next(q, scratch.next_action)
+    q_t = values(rule.sizes, learner.target, scratch.s_t, scratch.passed)
+    if not rule.double_q:
+        choose_next(q_t, scratch.next_action)
+    q_tm1 = values(rule.sizes, learner.online, scratch.s_tm1, scratch.kept)
+    out = scratch.delta[0, : q_tm1.size].reshape(q_tm1.shape)
+    learner.loss_sum[0] += slopes(rule, q_tm1, q_t, scratch, out)
+    learner.updates[0] += 1
+    backpropagate(rule, learner.online, scratch)
+    adam(rule, learner, scratch.gradient)
+
+
+@fast
+def learn_many(rule: Rule, learner: Learner, scratch: Scratch, words: NDArray[np.uint32]) -> None:
+    """Take a gradient step on each of the batches that `words` [G, B] mean."""
+    for g in range(len(words)):
+        learn(rule, learner, scratch, words[g])
+
+
+@fast
+def follow(rule: Rule, learner: Learner) -> None:
+    """Move the target network towards the online network, by tau."""
+    tau, rest = np.float32(rule.tau), np.float32(1.0 - rule.tau)
+    for p in range(len(learner.target)):
+        learner.target[p] = tau * learner.online[p] + rest * learner.target[p]
