@@ -73,6 +73,12 @@ ENTRYPOINT ["trialfleet"]
 FROM runtime AS worker
 COPY --from=worker-dependencies /opt/venv /opt/venv
 COPY --from=code /opt/trialfleet /opt/trialfleet
+# Machine code for this kind of processor, so that a worker begins at once; on another kind it
+# compiles again.
+ENV NUMBA_CACHE_DIR=/opt/kernels
+USER root
+RUN install -d /opt/kernels && python -m worker.trainers.dqn.compiled && chmod -R a+rX /opt/kernels
+USER 10001:10001
 CMD ["worker"]
 
 FROM runtime AS dashboard

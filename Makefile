@@ -56,6 +56,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -c 'import importlib.metadata as m, sys; sys.exit(m.version("torch").split("+")[0] != "$(TORCH)".split("==")[1])' 2>/dev/null \
 	  || $(BIN)/pip install --quiet --no-deps --retries 1 --timeout 15 --extra-index-url $(TORCH_INDEX_URL) $(TORCH)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[worker,embedded,report,tensorboard,dashboard,metrics,play,onnx,dev]'
+	$(BIN)/python -m worker.trainers.dqn.compiled
 	touch $(READY)
 
 clean:

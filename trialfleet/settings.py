@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     artifacts: str = "database"
     # Where a worker trains.
     device: Literal["cpu", "cuda", "auto"] = "cpu"
+    # Whether a worker trains with what Numba compiles, where it is installed.
+    compiled: bool = True
     log_format: Literal["console", "json"] = "console"
     # Where a coordinator serves /metrics and /healthz; no port: nowhere.
     metrics_host: str = "127.0.0.1"

@@ -272,6 +272,7 @@ class Attempt:
             self._claim,
             storage=self._storage,
             device=self._provenance.device,
+            compiled=self._provenance.compiled,
         )
 
     def _reports(self, opened: Opened, start: int) -> Reports:

@@ -29,7 +29,13 @@ class Opened:
 
 
 def open_trial(
-    database: Database, study: Study, claim: Claim, *, storage: Storage, device: str
+    database: Database,
+    study: Study,
+    claim: Claim,
+    *,
+    storage: Storage,
+    device: str,
+    compiled: bool = False,
 ) -> Opened:
     """Read the trial, let the study's sampler suggest what it lacks, and store that.
 
@@ -43,7 +49,7 @@ def open_trial(
         sampler = make_sampler(study.spec, claim.number) if claim.stage == "search" else None
         optuna_study = database.optuna_study(name, storage=storage, sampler=sampler)
         trial = optuna.Trial(optuna_study, claim.trial_id)
-        job = configure(study, claim, trial, device)
+        job = configure(study, claim, trial, device=device, compiled=compiled)
         known = trial._cached_frozen_trial
         return Opened(
             job=job,
@@ -56,7 +62,9 @@ def open_trial(
         )
 
 
-def configure(study: Study, claim: Claim, trial: optuna.Trial, device: str) -> Job:
+def configure(
+    study: Study, claim: Claim, trial: optuna.Trial, *, device: str, compiled: bool
+) -> Job:
     """The search's trials ask the sampler; those of the final stage bring all they need."""
     spec = study.spec
     if claim.stage == "final":
@@ -64,11 +72,19 @@ def configure(study: Study, claim: Claim, trial: optuna.Trial, device: str) -> J
     else:
         knobs = space.suggest(trial, spec.agent)
         own = seeds.search_seeds(spec.seed, claim.number, spec.task.seeds)
-    return make_job(study, knobs, own, final=claim.stage == "final", device=device)
+    return make_job(
+        study, knobs, own, final=claim.stage == "final", device=device, compiled=compiled
+    )
 
 
 def make_job(
-    study: Study, knobs: Mapping[str, Any], seeds: Sequence[int], *, final: bool, device: str
+    study: Study,
+    knobs: Mapping[str, Any],
+    seeds: Sequence[int],
+    *,
+    final: bool,
+    device: str,
+    compiled: bool,
 ) -> Job:
     """Everything that a trial's result depends on."""
     task = study.spec.task
@@ -82,6 +98,7 @@ def make_job(
         score_episodes=study.spec.final.episodes if final else task.score_episodes,
         keep="best" if task.keep == "best" else "last",
         device=device,
+        compiled=compiled,
         objective=task.objective or "",
         final=final,
     )

@@ -107,7 +107,7 @@ class Worker:
             host=host,
             device=device,
             hardware=hardware(device),
-            versions=versions(),
+            versions=versions(compiled=settings.compiled),
         )
         self._heartbeat = Heartbeat(
             database,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from trialfleet import COMPATIBILITY
 from trialfleet.errors import UsageError
 
 # What besides the device decides how a number is rounded.
-_DECIDE_BITS = ("torch", "numpy", "compatibility")
+_DECIDE_BITS = ("torch", "numpy", "numba", "compatibility")
+# The version of what is not used.
+NONE = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,18 +32,35 @@ class Provenance:
         return {
             "device": self.device,
             "hardware": self.hardware,
-            **{name: self.versions[name] for name in _DECIDE_BITS},
+            **{name: self.versions.get(name, NONE) for name in _DECIDE_BITS},
         }
 
+    @property
+    def compiled(self) -> bool:
+        """Whether this worker trains with what Numba compiles."""
+        return self.versions.get("numba", NONE) != NONE
 
-def versions() -> dict[str, str]:
-    """What a result may depend on: everything whose arithmetic is in it."""
+
+def versions(*, compiled: bool = True) -> dict[str, str]:
+    """What a result may depend on: everything whose arithmetic is in it.
+
+    Args:
+        compiled: Whether to train with what Numba compiles, where it is installed.
+    """
     packages = ("trialfleet", "torch", "numpy", "optuna", "gymnasium")
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
+        "numba": _numba_version() if compiled else NONE,
         "compatibility": str(COMPATIBILITY),
     }
+
+
+def _numba_version() -> str:
+    try:
+        return version("numba")
+    except PackageNotFoundError:
+        return NONE
 
 
 def find_device(wanted: str) -> str:

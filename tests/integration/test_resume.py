@@ -88,9 +88,10 @@ def test_whoever_took_part_is_known_to_the_next(database: Database) -> None:
         (replace(SECOND, hardware="arm64"), "hardware x86_64 there, arm64 here"),
         (replace(SECOND, versions={**versions(), "torch": "9"}), "torch"),
         (replace(SECOND, versions={**versions(), "numpy": "9"}), "numpy"),
+        (replace(SECOND, versions=versions(compiled=False)), "numba 0"),
         (replace(SECOND, versions={**versions(), "compatibility": "9"}), "compatibility"),
     ],
-    ids=["device", "hardware", "torch", "numpy", "compatibility"],
+    ids=["device", "hardware", "torch", "numpy", "numba", "compatibility"],
 )
 def test_a_checkpoint_of_another_build_is_not_gone_on_from(
     database: Database, other: Provenance, says: str, capfd: pytest.CaptureFixture[str]

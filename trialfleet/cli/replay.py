@@ -19,7 +19,7 @@ from trialfleet.store.storage import Database
 from trialfleet.study.spec import Spec
 from worker.configuration import make_job
 from worker.measuring import Measuring, Taken, wanted
-from worker.provenance import find_device, hardware, versions
+from worker.provenance import NONE, find_device, hardware, versions
 from worker.trainers.environment import Environment
 from worker.trainers.protocol import WALL_CLOCK, Evaluation, Score
 from worker.trainers.registry import algorithm, saved_agents
@@ -88,10 +88,12 @@ def replay_trial(
     }
     last = max(stored["return"])
     device = _device(trial, device)
-    _say_if_built_differently(trial, device, console)
+    compiled = trial.user_attrs["versions"].get("numba", NONE) != NONE
+    here = {**versions(compiled=compiled), "device": device, "hardware": hardware(device)}
+    _say_if_built_differently(trial, here, console)
     task = study.spec.task
     knobs, seeds = space.decode(trial.params, study.spec.agent), trial.user_attrs["seeds"]
-    job = make_job(study, knobs, seeds, final=final, device=device)
+    job = make_job(study, knobs, seeds, final=final, device=device, compiled=here["numba"] != NONE)
     use_one_thread()
     trainer = algorithm(task.algorithm).make_trainer(job)
     equal, scores, taken = True, None, None
@@ -207,8 +209,7 @@ def _device(trial: FrozenTrial, wanted: str | None) -> str:
         ) from exc
 
 
-def _say_if_built_differently(trial: FrozenTrial, device: str, console: Console) -> None:
-    here = {**versions(), "device": device, "hardware": hardware(device)}
+def _say_if_built_differently(trial: FrozenTrial, here: dict[str, str], console: Console) -> None:
     there = {**trial.user_attrs["versions"], "device": trial.user_attrs["device"]}
     there["hardware"] = trial.user_attrs.get("hardware", here["hardware"])
     other = {

@@ -68,6 +68,18 @@ def inspect_env(env: EnvLike) -> EnvShape:
     )
 
 
+def is_plain_cartpole(env: EnvLike) -> bool:
+    """Whether the environment is Gymnasium's own CartPole, with nothing changed but its limit.
+
+    Raises:
+        StudyFileError: no such environment.
+    """
+    environment = as_environment(env)
+    spec = _find_spec(environment.id)
+    changed = environment.args or environment.wrappers or spec.kwargs or spec.additional_wrappers
+    return spec.vector_entry_point == _CARTPOLE and not changed
+
+
 class Step(NamedTuple):
     """What one step of N copies led to."""
 
@@ -92,13 +104,12 @@ class Copies:
 
     def __init__(self, env: EnvLike, count: int) -> None:
         environment = as_environment(env)
-        spec, limit = _find_spec(environment.id), environment.max_episode_steps
+        limit = environment.max_episode_steps
         more: dict[str, Any] = {} if limit is None else {"max_episode_steps": limit}
-        plain = not environment.args and not environment.wrappers
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._env: VectorEnv[Any, Any, Any]
-            if plain and spec.vector_entry_point == _CARTPOLE:
+            if is_plain_cartpole(environment):
                 self._env = gymnasium.make_vec(
                     environment.id,
                     count,

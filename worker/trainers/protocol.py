@@ -33,6 +33,7 @@ class Job:
     score_episodes: int  # greedy episodes of each agent that its result is scored on
     keep: Literal["best", "last"] = "best"  # what each agent's result is, of its evaluations
     device: str = "cpu"  # "cpu" or "cuda"
+    compiled: bool = False  # whether to train with what is compiled here; it needs Numba
     objective: str = ""  # the function that trains, where the user's own code does
     final: bool = False  # whether the result is to be kept
 

@@ -6,12 +6,17 @@ a product may depend on the number of threads.
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import threadpoolctl
 
 
 def use_one_thread() -> None:
     """Let PyTorch and NumPy's linear algebra compute in the calling thread only."""
     import torch  # here, because it takes seconds, and who only plays does without it
+
+    # What is compiled multiplies with SciPy's; loaded later, that would not hear of the limit.
+    import_module("scipy.linalg.cython_blas")
 
     torch.set_num_threads(1)
     use_one_blas_thread()

@@ -18,6 +18,8 @@ def training(
     params: Params = PARAMS,
     env_id: str = "CartPole-v1",
     keep: Literal["best", "last"] = "last",
+    *,
+    compiled: bool = False,
 ) -> Training:
     """Three segments of 300 steps."""
     return Training(
@@ -30,6 +32,7 @@ def training(
             eval_episodes=2,
             score_episodes=3,
             keep=keep,
+            compiled=compiled,
         )
     )
 

@@ -184,7 +184,7 @@ def test_the_networks_that_are_kept_are_the_ones_that_are_scored(
         online.append(network.flat.clone())
         return episodes._replace(returns=np.repeat(np.array([next(means)]).T, 2, axis=1))
 
-    monkeypatch.setattr("worker.trainers.dqn.trainer.play", played)
+    monkeypatch.setattr("worker.trainers.dqn.stepping.episodes.play", played)
     running = training(keep=keep)
     ends(running)
     if keep == "best":

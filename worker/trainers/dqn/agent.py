@@ -58,7 +58,7 @@ class Agent:
             target_states=params.batch_size * params.batches_together,
         )
         self._gradient = torch.zeros_like(self.online.flat)  # [S, P]
-        self._moments = {
+        self.moments = {  # Adam's, by the names that it has for them
             "step": torch.zeros((), device=device),
             "exp_avg": torch.zeros_like(self.online.flat),
             "exp_avg_sq": torch.zeros_like(self.online.flat),
@@ -130,7 +130,7 @@ class Agent:
         self._adam_step()
         self.updates += 1
         if self.updates % _UPDATES_PER_SWEEP == 0:
-            for moment in (self._moments["exp_avg"], self._moments["exp_avg_sq"]):
+            for moment in (self.moments["exp_avg"], self.moments["exp_avg_sq"]):
                 moment.copy_(F.hardshrink(moment, _NEGLIGIBLE))
         return error
 
@@ -151,14 +151,14 @@ class Agent:
         That class spends longer on its own affairs than on the arithmetic of small networks, up to
         a fifth of an update; a test holds this to the same bits.
         """
-        self._moments["step"] += 1
+        self.moments["step"] += 1
         torch._fused_adam_(
             [self.online.flat],
             [self._gradient],
-            [self._moments["exp_avg"]],
-            [self._moments["exp_avg_sq"]],
+            [self.moments["exp_avg"]],
+            [self.moments["exp_avg_sq"]],
             [],
-            [self._moments["step"]],
+            [self.moments["step"]],
             lr=self._params.learning_rate,
             beta1=0.9,
             beta2=0.999,
@@ -176,7 +176,7 @@ class Agent:
             "online": self.online.flat.clone(),
             "target": self.target.flat.clone(),
             "updates": torch.tensor(self.updates),
-            **{f"adam.{name}": moment.clone() for name, moment in self._moments.items()},
+            **{f"adam.{name}": moment.clone() for name, moment in self.moments.items()},
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -188,5 +188,5 @@ class Agent:
             self.online.scaling.load_state(
                 {name: state[f"scaling.{name}"] for name in ("mean", "factor")}
             )
-        for name, moment in self._moments.items():
+        for name, moment in self.moments.items():
             moment.copy_(state[f"adam.{name}"])

@@ -34,6 +34,11 @@ def stream(seed: int, segment: int, purpose: Purpose) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed, spawn_key=(segment, purpose))
 
 
+def streams(seeds: Sequence[int], segment: int, purpose: Purpose) -> list[np.random.SeedSequence]:
+    """Return the streams of all agents."""
+    return [stream(seed, segment, purpose) for seed in seeds]
+
+
 def env_seeds(source: np.random.SeedSequence, count: int) -> list[int]:
     """Return `count` seeds for `Env.reset`, of 32 bits because some environments take no more."""
     return [int(word) for word in source.generate_state(count)]

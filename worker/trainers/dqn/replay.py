@@ -40,7 +40,7 @@ class ReplayMemory:
         self.capacity = capacity  # transitions of each agent
         self._stack, self._o = stack, observation_size
         width = 2 * observation_size + 3
-        self._storage = torch.zeros(stack, capacity, width, device=device)  # [S, C, W]
+        self.storage = torch.zeros(stack, capacity, width, device=device)  # [S, C, W]
         self.position = 0  # where each agent's next row goes
         self.size = 0  # rows of each agent that hold a transition
         # Never more steps than rows: a flush must not write a row twice.
@@ -74,13 +74,17 @@ class ReplayMemory:
         if not self._t:
             return
         ring = (self.position + np.arange(self._t)) % self.capacity  # [T]
-        device = self._storage.device
+        device = self.storage.device
         staged = torch.from_numpy(self._staged[: self._t]).to(device).transpose(0, 1)  # [S, T, W]
-        self._storage.index_copy_(1, torch.from_numpy(ring).to(device), staged)
-        self.position = (self.position + self._t) % self.capacity
-        self.size = min(self.size + self._t, self.capacity)
-        self._uncopied = min(self._uncopied + self._t, self.capacity)
+        self.storage.index_copy_(1, torch.from_numpy(ring).to(device), staged)
+        self.wrote(self._t)
         self._t = 0
+
+    def wrote(self, steps: int) -> None:
+        """Count `steps` rows of each agent that were written to `storage`, from `position` on."""
+        self.position = (self.position + steps) % self.capacity
+        self.size = min(self.size + steps, self.capacity)
+        self._uncopied = min(self._uncopied + steps, self.capacity)
 
     def rows(self, words: NDArray[np.uint32]) -> Tensor:
         """Turn random words [G, S, B] into flat row numbers [G, S, B] for `sample`.
@@ -91,11 +95,11 @@ class ReplayMemory:
         """
         index = (words.astype(np.int64) * self.size) >> 32
         index += np.arange(self._stack)[:, None] * self.capacity
-        return torch.from_numpy(index).to(self._storage.device)
+        return torch.from_numpy(index).to(self.storage.device)
 
     def sample(self, rows: Tensor) -> Batches:
         """Return the transitions at `rows` [K, S, B]."""
-        flat = self._storage.flatten(0, 1).index_select(0, rows.flatten())  # [K·S·B, W]
+        flat = self.storage.flatten(0, 1).index_select(0, rows.flatten())  # [K·S·B, W]
         batches = flat.view(*rows.shape, -1).mT  # [K, S, W, B]
         states, a_tm1, r_t, terminal_t = torch.split(batches, [2 * self._o, 1, 1, 1], dim=2)
         k, s, b = rows.shape
@@ -105,12 +109,12 @@ class ReplayMemory:
         """Return `count` states [S, count, O] of each agent, evenly spaced in its memory."""
         self.flush()
         rows = torch.from_numpy(np.arange(count) * self.size // count)  # [count]
-        return self._storage[:, rows.to(self._storage.device), : self._o]
+        return self.storage[:, rows.to(self.storage.device), : self._o]
 
     def sums(self) -> NDArray[np.float64]:
         """Return the sum of each agent's rows [S]: not finite where something remembered is not."""
         self.flush()
-        sums: NDArray[np.float64] = self._storage.double().sum((1, 2)).cpu().numpy()
+        sums: NDArray[np.float64] = self.storage.double().sum((1, 2)).cpu().numpy()
         return sums
 
     def state(self) -> dict[str, Tensor]:
@@ -121,10 +125,10 @@ class ReplayMemory:
         """
         self.flush()
         if self._copy is None:
-            self._copy = torch.zeros(self._storage.shape)
+            self._copy = torch.zeros(self.storage.shape)
         ring = (self.position - self._uncopied + np.arange(self._uncopied)) % self.capacity
         rows = torch.from_numpy(ring)
-        new = self._storage.index_select(1, rows.to(self._storage.device))
+        new = self.storage.index_select(1, rows.to(self.storage.device))
         self._copy.index_copy_(1, rows, new.cpu())
         self._uncopied = 0
         return {"rows": self._copy[:, : self.size], "position": torch.tensor(self.position)}
@@ -132,7 +136,7 @@ class ReplayMemory:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Remember what `state` held, and only that."""
         rows = state["rows"]
-        self._storage.zero_()
-        self._storage[:, : rows.shape[1]] = rows.to(self._storage.device)
+        self.storage.zero_()
+        self.storage[:, : rows.shape[1]] = rows.to(self.storage.device)
         self.position, self.size = int(state["position"]), rows.shape[1]
         self._t, self._uncopied = 0, self.size

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from worker.trainers import envs
 from worker.trainers.dqn.agent import Agent
-from worker.trainers.dqn.episodes import Episodes, mean_return_of_ended, play
+from worker.trainers.dqn.episodes import Episodes, mean_return_of_ended
 from worker.trainers.dqn.network import KeptNetworks, StackedNetwork
 from worker.trainers.dqn.params import Params
-from worker.trainers.dqn.randomness import Purpose, env_seeds, exploration, replay_words, stream
+from worker.trainers.dqn.randomness import Purpose, streams
 from worker.trainers.dqn.replay import ReplayMemory
 from worker.trainers.dqn.scaling import Normalizer
+from worker.trainers.dqn.stepping import EveryEnv, Learn, Stepping, Steps
 from worker.trainers.protocol import Evaluation, Event, Job, NonFiniteError, Progress, Score
 
 _SECONDS_PER_PROGRESS = 0.1
@@ -43,12 +44,11 @@ class Training:
         self.segment = 0  # segments done
         self.segments = job.train_steps // job.eval_every
         shape = envs.inspect_env(job.env)
-        self._actions = shape.actions
         self._agent = Agent(
             params=self._params,
             observation_size=shape.observation_size,
             actions=shape.actions,
-            generators=[np.random.default_rng(s) for s in self._streams(Purpose.NETWORK, 0)],
+            generators=[np.random.default_rng(s) for s in streams(job.seeds, 0, Purpose.NETWORK)],
             device=job.device,
         )
         self._kept = KeptNetworks(self._agent.online)
@@ -64,7 +64,29 @@ class Training:
         )
         self._told = time.monotonic()  # when the last Progress was due
         # Last, so that nothing that fails leaves it open.
-        self._env = envs.Copies(job.env, len(job.seeds))
+        self._stepping = self._make_stepping(shape)
+
+    def _make_stepping(self, shape: envs.EnvShape) -> Stepping:
+        """The fastest way there is for this job."""
+        job, params, agent, replay = self._job, self._params, self._agent, self._replay
+        learn: Learn | None = None
+        if job.compiled and job.device == "cpu" and params.precision == "fp32":
+            # Here, because it takes a while, and where it is not installed nothing needs it.
+            from worker.trainers.dqn import compiled
+
+            learners = compiled.Learners(params, agent, replay)
+            if self._normalizer is None and envs.is_plain_cartpole(job.env):
+                return compiled.InCartPole(job, params, learners, limit=shape.max_episode_steps)
+            learn = learners.learn
+        return EveryEnv(
+            job,
+            params,
+            agent,
+            replay,
+            actions=shape.actions,
+            normalizer=self._normalizer,
+            learn=learn,
+        )
 
     def run(self) -> Generator[Event, None, None]:
         """Train from the current segment to the end; see `worker.trainers.protocol.Trainer`."""
@@ -94,51 +116,20 @@ class Training:
 
     def _train(self) -> Generator[Progress, None, dict[str, NDArray[np.float64]]]:
         """Do one segment's steps and updates; return its metrics [S]."""
-        params, agent, replay, env = self._params, self._agent, self._replay, self._env
-        explore, random_actions = exploration(  # [T, S], [T, S]
-            self._streams(Purpose.EXPLORATION, self.segment),
-            params,
-            actions=self._actions,
-            steps=range(self._step, self._step + self._job.eval_every),
-            train_steps=self._job.train_steps,
-        )
-        all_explore = np.logical_and.reduce(explore, axis=1)  # [T]
-        words = replay_words(self._streams(Purpose.REPLAY, self.segment), params)
-        rewards = np.empty((self._job.eval_every, len(self._job.seeds)))  # [T, S]
-        ended = np.empty((self._job.eval_every, len(self._job.seeds)), np.bool_)  # [T, S]
-        updates_before, began = agent.updates, time.monotonic()
-        agent.loss_sum.zero_()
-        # A segment starts on fresh episodes; what was going on in the last one is left unfinished.
-        sources = self._streams(Purpose.ENVIRONMENT, self.segment)
-        s_tm1 = env.reset([env_seeds(source, 1)[0] for source in sources])  # [S, O]
-        for t in range(self._job.eval_every):
-            if self._normalizer is not None:
-                self._normalizer.see(s_tm1)
-            a_tm1 = random_actions[t]  # [S]
-            if not all_explore[t]:
-                a_tm1 = np.where(explore[t], a_tm1, agent.act(s_tm1))
-            led_to = env.step(a_tm1)
-            replay.add(s_tm1, a_tm1, led_to.rewards, led_to.after, led_to.terminated)
-            rewards[t], ended[t], s_tm1 = led_to.rewards, led_to.ended, led_to.now
-            step = self._step + t + 1
-            # The order within a step is Stable-Baselines3's: the target network first.
-            if step % params.target_update_interval == 0:
-                agent.update_target()
-            if step % params.train_freq == 0 and step > params.learning_starts:
-                replay.flush()
-                if self._normalizer is not None:
-                    self._normalizer.update(updates=agent.updates)
-                for rows in torch.split(replay.rows(next(words)), params.batches_together):
-                    agent.update(replay.sample(rows))
-                    if self._progress_is_due():
-                        yield Progress(step=step)
+        updates_before, began = self._agent.updates, time.monotonic()
+        self._agent.loss_sum.zero_()
+        training = self._stepping.train(self.segment)
+        while True:
+            try:
+                done = next(training)
+            except StopIteration as end:
+                steps: Steps = end.value
+                break
             if self._progress_is_due():
-                yield Progress(step=step)
-        if self._normalizer is not None:
-            self._normalizer.update(updates=agent.updates)
+                yield Progress(step=self._step + done)
         seconds = time.monotonic() - began
-        self._refuse_bad_rewards(rewards)
-        return self._measure(rewards, ended, agent.updates - updates_before, seconds)
+        self._refuse_bad_rewards(steps.rewards)
+        return self._measure(*steps, self._agent.updates - updates_before, seconds)
 
     def _measure(
         self,
@@ -184,7 +175,7 @@ class Training:
         self, network: StackedNetwork, purpose: Purpose, count: int, segment: int
     ) -> Generator[Progress, None, Episodes]:
         """Play `count` greedy episodes with each agent of `network`, after `segment`."""
-        playing = play(network, self._job.env, self._streams(purpose, segment), count)
+        playing = self._stepping.play(network, streams(self._job.seeds, segment, purpose), count)
         step = (segment + 1) * self._job.eval_every
         while True:
             try:
@@ -196,9 +187,6 @@ class Training:
                 yield Progress(step=step)
         self._refuse_non_finite(f"a return of {self._job.env}", episodes.returns.sum(1), step)
         return episodes
-
-    def _streams(self, purpose: Purpose, segment: int) -> list[np.random.SeedSequence]:
-        return [stream(seed, segment, purpose) for seed in self._job.seeds]
 
     def _progress_is_due(self) -> bool:
         now = time.monotonic()
@@ -261,7 +249,7 @@ class Training:
 
     def close(self) -> None:
         """Close the training environments. May be called again."""
-        self._env.close()
+        self._stepping.close()
 
 
 def _part(state: Mapping[str, NDArray[Any]], name: str) -> dict[str, Tensor]:

@@ -54,8 +54,9 @@ class Course(NamedTuple):
     clock: I64  # [4] steps done in the segment and in the episode, episodes begun, updates due
 
 
-# Not `fast`: here each operation is rounded as written.
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+# Here each operation is rounded as written. Said outright, because a function that says nothing is
+# compiled as its caller is.
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 def step(state: F64, action: int) -> bool:
     """Move `state` [4] on by one step; return whether the episode terminated."""
     x, x_dot, theta, theta_dot = state[0], state[1], state[2], state[3]
@@ -70,7 +71,8 @@ def step(state: F64, action: int) -> bool:
     state[1] = x_dot + _SECONDS * x_acc
     state[2] = theta = theta + _SECONDS * theta_dot
     state[3] = theta_dot + _SECONDS * theta_acc
-    return x < -_EDGE or x > _EDGE or theta < -_ANGLE or theta > _ANGLE
+    terminated: bool = x < -_EDGE or x > _EDGE or theta < -_ANGLE or theta > _ANGLE
+    return terminated
 
 
 @fast

@@ -28,7 +28,9 @@ _SMALL, _FEW = 1_000_000, 8
 
 # Sums may be reordered, which is what lets them be vectorized. Infinities and NaNs stay what they
 # are: a training that diverges is found out by them.
-fast = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
+fast = numba.njit(
+    cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"}
+)
 
 
 class Rule(NamedTuple):
@@ -190,7 +192,7 @@ def choose_next(q: F32, action: I64) -> None:
 
 
 @fast
-def slopes(rule: Rule, q_tm1: F32, q_t: F32, scratch: Scratch, out: F32) -> float:
+def slopes(rule: Rule, q_tm1: F32, q_t: F32, scratch: Scratch, out: F32) -> np.float32:
     """Write the derivative of the mean loss by `q_tm1` [A, B] to `out`; return the loss."""
     batch, loss = q_tm1.shape[1], np.float32(0)
     gamma = np.float32(rule.gamma)

@@ -1,0 +1,161 @@
+"""The compiled training against the one with PyTorch, which is the one to read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.dqn.settings import PARAMS
+from tests.unit.dqn.short import ends, evaluations, fingerprint, numbers, training
+from worker.trainers.dqn.compiled import cartpole, learning
+from worker.trainers.protocol import Evaluation, NonFiniteError, Progress, Score
+
+# Fields that take another way through the arithmetic, or through the loop.
+OTHERS: dict[str, dict[str, Any]] = {
+    "as they are": {},
+    "mse, no double Q": {"loss": "mse", "double_q": False},
+    "target follows": {"tau": 0.1, "target_update_interval": 7},
+    "clipped": {"max_grad_norm": 0.05},
+    "memory wraps, rounds straddle": {"buffer_size": 60, "train_freq": 7, "gradient_steps": 3},
+    "as many updates as steps": {"train_freq": 50, "gradient_steps": -1},
+    "one hidden layer": {"net_arch": (33,)},
+    "three, of unlike widths": {"net_arch": (8, 40, 3)},
+    "products are cut": {"net_arch": (250, 300), "batch_size": 24, "train_freq": 20},
+    "running scale": {"normalize": "running"},
+    "fixed scale": {"normalize": "fixed"},
+}
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1"])
+@pytest.mark.parametrize("changes", OTHERS.values(), ids=OTHERS)
+def test_it_learns_what_the_plain_training_learns(changes: dict[str, Any], env_id: str) -> None:
+    """The same draws, and roundings that have had little time to grow."""
+    params = replace(PARAMS, learning_starts=200, **changes)
+    plain, compiled = (
+        training(params=params, env_id=env_id, compiled=which) for which in (False, True)
+    )
+    for running in (plain, compiled):
+        list(running._train())  # one segment
+    wanted, found = plain.state(), compiled.state()
+    assert wanted.keys() == found.keys()
+    assert wanted["agent.updates"] == found["agent.updates"] > 0
+    assert np.array_equal(wanted["replay.position"], found["replay.position"])
+    for name, array in wanted.items():
+        # What agents remember is what they did: a single other action would show.
+        assert np.allclose(array, found[name], rtol=2e-3, atol=2e-4), name
+    loss, other = plain._agent.loss_sum, compiled._agent.loss_sum
+    assert torch.allclose(loss, other, rtol=1e-3)
+
+
+def test_its_cartpole_is_gymnasiums() -> None:
+    """To the bit, far beyond where an episode ends too."""
+    env = gymnasium.make("CartPole-v1").unwrapped
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        start = rng.uniform(-0.2, 0.2, 4)
+        env.reset()
+        env.state = start.copy()  # type: ignore[attr-defined]
+        state = start.copy()
+        for action in rng.integers(2, size=80):
+            observation, _, terminated, _, _ = env.step(int(action))
+            assert cartpole.step(state, action) == terminated
+            assert state.tobytes() == env.state.tobytes()  # type: ignore[attr-defined]
+            assert np.array_equal(state.astype(np.float32), observation)
+
+
+def test_cartpole_with_changes_is_stepped_by_gymnasium() -> None:
+    """Compiled, it would be played without them."""
+    plain = training(compiled=True)
+    gymnasium.register(
+        "Punished-v0",
+        entry_point="gymnasium.envs.classic_control.cartpole:CartPoleEnv",
+        vector_entry_point="gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv",
+        max_episode_steps=40,
+        kwargs={"sutton_barto_reward": True},
+    )
+    try:
+        other = training(env_id="Punished-v0", compiled=True)
+    finally:
+        del gymnasium.registry["Punished-v0"]
+    assert type(plain._stepping) is not type(other._stepping)
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1"])
+def test_a_resumed_training_is_the_uninterrupted_one(env_id: str) -> None:
+    params = replace(PARAMS, buffer_size=250, train_freq=7)
+    straight, resumed = (training(params=params, env_id=env_id, compiled=True) for _ in range(2))
+    found = []
+    for event in straight.run():
+        if isinstance(event, Evaluation | Score):
+            found.append(numbers(event))
+        if isinstance(event, Evaluation) and straight.segment == 2:
+            saved = {name: array.copy() for name, array in straight.state().items()}
+    list(resumed.run())
+    resumed.load_state(saved)
+    assert list(map(numbers, ends(resumed))) == found[2:]
+    for name, array in straight.state().items():
+        assert np.array_equal(array, resumed.state()[name]), name
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1"])
+def test_an_agent_is_a_function_of_its_own_seed(env_id: str) -> None:
+    among, alone = (training(seeds, env_id=env_id, compiled=True) for seeds in ([1, 2, 3], [3]))
+    for first, second in zip(evaluations(among), evaluations(alone), strict=True):
+        for name, values in second.metrics.items():
+            if name != "steps_per_second":
+                assert np.array_equal(first.metrics[name][2:], values, equal_nan=True), name
+    assert np.array_equal(among.state()["agent.online"][2:], alone.state()["agent.online"])
+
+
+def test_where_it_pauses_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words are drawn as they are used, whatever the pieces."""
+    params = replace(PARAMS, train_freq=7, gradient_steps=5)
+    whole = fingerprint(training(params=params, compiled=True))
+    monkeypatch.setattr("worker.trainers.dqn.compiled.course._STEPS_PER_CALL", 11)
+    monkeypatch.setattr("worker.trainers.dqn.compiled.course._EPISODES_PER_CALL", 1)
+    monkeypatch.setattr("worker.trainers.dqn.compiled.learners._OPERATIONS_PER_CALL", 1.0)
+    monkeypatch.setattr("worker.trainers.dqn.trainer._SECONDS_PER_PROGRESS", 0.0)
+    running = training(params=params, compiled=True)
+    told = [event.step for event in running.run() if isinstance(event, Progress)]
+    assert len(told) > 600, "updates come one at a time"
+    assert told == sorted(told)
+    assert told[-1] == 900
+    assert fingerprint(training(params=params, compiled=True)) == whole
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1"])
+def test_a_training_that_diverges_is_refused(env_id: str) -> None:
+    """Reordered sums and a compiled ReLU must not lose a NaN."""
+    with pytest.raises(NonFiniteError, match=r"agent 0 \(seed 1\): .* step 300"):
+        evaluations(
+            training(params=replace(PARAMS, learning_rate=1e30), env_id=env_id, compiled=True)
+        )
+
+
+@pytest.mark.parametrize(
+    ("learning_starts", "says"), [(50, "training loss"), (900, "network")], ids=["loss", "network"]
+)
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_the_agent_that_diverged_is_named(bad: float, learning_starts: int, says: str) -> None:
+    running = training(params=replace(PARAMS, learning_starts=learning_starts), compiled=True)
+    running._agent.online.flat[1, 3] = bad
+    with pytest.raises(NonFiniteError, match=rf"agent 1 \(seed 2\): {says} is not finite"):
+        evaluations(running)
+
+
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(84, 120, 128), (256, 256, 64), (7, 2000, 2000), (3, 4, 5)]
+)
+def test_a_product_that_is_cut_is_the_product(m: int, k: int, n: int) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((m, k), (k, n)))
+    out, room = np.empty((m, n), np.float32), np.empty((m, n), np.float32)
+    learning.multiply(a, b, out)
+    assert np.allclose(out, a @ b, rtol=1e-4, atol=1e-3)
+    learning.multiply_transposed(np.ascontiguousarray(a.T), b, out, room)
+    assert np.allclose(out, a @ b, rtol=1e-4, atol=1e-3)

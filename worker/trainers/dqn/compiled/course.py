@@ -1,0 +1,121 @@
+"""Segments in CartPole, compiled: one agent after the other does all of its steps and updates."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+
+import numpy as np
+
+from worker.trainers.dqn.compiled import cartpole
+from worker.trainers.dqn.compiled.cartpole import F64, STEP, TO_LEARN, Course
+from worker.trainers.dqn.compiled.learners import Learners
+from worker.trainers.dqn.episodes import Episodes
+from worker.trainers.dqn.network import StackedNetwork
+from worker.trainers.dqn.params import Params
+from worker.trainers.dqn.randomness import Purpose, env_seeds, exploration, streams
+from worker.trainers.dqn.stepping import Steps
+from worker.trainers.protocol import Job
+
+_STEPS_PER_CALL = 10_000  # as many take some 20 ms without any learning
+_EPISODES_PER_CALL = 10
+_START = 0.05  # every number of a start is at most as far from 0
+
+
+class InCartPole:
+    """The agents of a job in Gymnasium's CartPole; see `worker.trainers.dqn.stepping.Stepping`.
+
+    Args:
+        job: What to train.
+        params: Its knobs.
+        learners: Its agents.
+        limit: Steps of the longest episode.
+    """
+
+    def __init__(self, job: Job, params: Params, learners: Learners, *, limit: int) -> None:
+        self._job, self._params, self._learners, self._limit = job, params, learners, limit
+
+    def train(self, segment: int) -> Generator[int, None, Steps]:
+        """See `Stepping`."""
+        courses = self._courses(segment)
+        sources = streams(self._job.seeds, segment, Purpose.REPLAY)
+        self._learners.begin()
+        done = 0
+        for i, (course, source) in enumerate(zip(courses, sources, strict=True)):
+            for _ in self._train_one(i, course, np.random.default_rng(source)):
+                yield (done + int(course.clock[STEP])) // len(courses)
+            done += self._job.eval_every
+        self._learners.end()
+        self._learners.wrote(self._job.eval_every)
+        ended = np.stack([course.ended for course in courses], axis=1)  # [T, S]
+        return Steps(np.ones(ended.shape), ended)
+
+    def _courses(self, segment: int) -> list[Course]:
+        job, params = self._job, self._params
+        before = segment * job.eval_every
+        explore, random_actions = exploration(  # [T, S], [T, S]
+            streams(job.seeds, segment, Purpose.EXPLORATION),
+            params,
+            actions=2,
+            steps=range(before, before + job.eval_every),
+            train_steps=job.train_steps,
+        )
+        return [
+            Course(
+                train_freq=params.train_freq,
+                updates_per_round=params.updates_per_round,
+                learning_starts=params.learning_starts,
+                target_update_interval=params.target_update_interval,
+                max_episode_steps=self._limit,
+                first=before,
+                explore=np.ascontiguousarray(explore[:, i]),
+                random_action=np.ascontiguousarray(random_actions[:, i]),
+                starts=_starts(env_seeds(source, 1)[0], job.eval_every + 1),
+                state=np.zeros(4),
+                ended=np.zeros(job.eval_every, np.bool_),
+                clock=np.zeros(4, np.int64),
+            )
+            for i, source in enumerate(streams(job.seeds, segment, Purpose.ENVIRONMENT))
+        ]
+
+    def _train_one(self, i: int, course: Course, rng: np.random.Generator) -> Iterator[None]:
+        """Train agent `i` through its course, in pieces."""
+        learners, clock, size = self._learners, course.clock, self._params.batch_size
+        while clock[STEP] < self._job.eval_every or clock[TO_LEARN]:
+            until = min(int(clock[STEP]) + _STEPS_PER_CALL, self._job.eval_every)
+            due = int(clock[TO_LEARN]) + self._updates_between(
+                course.first + int(clock[STEP]), course.first + until
+            )
+            # As many words as are used, so that what is drawn does not depend on the pieces.
+            words = rng.integers(0, 2**32, (min(due, learners.updates_per_call), size), np.uint32)
+            cartpole.train(learners.rule, learners.each[i], learners.scratch, course, until, words)
+            yield
+
+    def _updates_between(self, before: int, after: int) -> int:
+        """How many updates fall due after `before` steps and up to `after` steps."""
+        params = self._params
+        before = max(before, params.learning_starts)
+        rounds = max(0, after // params.train_freq - before // params.train_freq)
+        return rounds * params.updates_per_round
+
+    def play(
+        self, network: StackedNetwork, sources: Sequence[np.random.SeedSequence], count: int
+    ) -> Generator[None, None, Episodes]:
+        """See `Stepping`."""
+        sizes, flat = np.array(network.sizes, np.int64), network.flat.numpy()
+        lengths = np.zeros((network.stack, count), np.int64)
+        for i, source in enumerate(sources):
+            starts = np.concatenate([_starts(seed, 1) for seed in env_seeds(source, count)])
+            for at in range(0, count, _EPISODES_PER_CALL):
+                some = slice(at, at + _EPISODES_PER_CALL)
+                cartpole.play(sizes, flat[i], starts[some], self._limit, lengths[i, some])
+                yield
+        return Episodes(lengths.astype(np.float64), lengths)
+
+    def close(self) -> None:
+        """See `Stepping`; there is nothing to close."""
+
+
+def _starts(seed: int, count: int) -> F64:
+    """The states that the first `count` episodes of an environment with this seed begin in."""
+    starts: F64 = np.random.default_rng(seed).uniform(-_START, _START, (count, 4))
+    return starts
