@@ -49,9 +49,9 @@ SETTINGS = {
             exploration_initial_eps=1.0,
             exploration_fraction=0.5,
             exploration_final_eps=0.05,
-            max_grad_norm=10.0,
+            max_grad_norm=1e9,  # CleanRL scales no gradient down
             net_arch=(120, 84),
-            loss="huber",
+            loss="mse",
             double_q=False,
         ),
     ),

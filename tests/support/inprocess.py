@@ -19,7 +19,9 @@ from worker.stop import Stop
 SETTINGS = Settings(poll_seconds=0.05)
 
 
-def run_here(open_database: Callable[[], Database], name: str = "trivial") -> Study:
+def run_here(
+    open_database: Callable[[], Database], name: str = "trivial", *, settings: Settings = SETTINGS
+) -> Study:
     """Run a study that exists to its end with one worker; how it ended.
 
     Raises:
@@ -27,10 +29,10 @@ def run_here(open_database: Callable[[], Database], name: str = "trivial") -> St
     """
     databases = [open_database() for _ in range(2)]
     paused = threading.Event()
-    worker = Worker(databases[0], name, settings=SETTINGS, stop=Stop())
+    worker = Worker(databases[0], name, settings=settings, stop=Stop())
     _, study = at_once(
         worker.run,
-        lambda: watch(databases[1], name, settings=SETTINGS, pause=paused.wait),
+        lambda: watch(databases[1], name, settings=settings, pause=paused.wait),
     )
     assert isinstance(study, Study)
     return study

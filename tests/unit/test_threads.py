@@ -6,12 +6,14 @@ import subprocess
 import sys
 
 
-def test_neither_library_computes_in_a_second_thread() -> None:
+def test_no_library_computes_in_a_second_thread() -> None:
     program = (
         "import numpy, threadpoolctl, torch\n"
         "from worker.trainers.threads import use_one_thread\n"
         "use_one_thread()\n"
+        "import worker.trainers.dqn.compiled, scipy.linalg.cython_blas\n"
         "blas = [p for p in threadpoolctl.threadpool_info() if p['user_api'] == 'blas']\n"
+        "assert len(blas) == 2, 'NumPy has one, and SciPy another'\n"
         "print(torch.get_num_threads(), {pool['num_threads'] for pool in blas})"
     )
     # A container of one core would hide the mistake.
