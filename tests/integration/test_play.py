@@ -50,11 +50,6 @@ class Blind(gymnasium.Env[Any, Any]):
     action_space = CartPoleEnv().action_space
 
 
-class Crashing(CartPoleEnv):
-    def render(self) -> Any:
-        os._exit(9)
-
-
 @pytest.fixture
 def register() -> Iterator[Any]:
     made: list[str] = []
@@ -176,7 +171,11 @@ def test_a_run_ends_well_whatever_the_environment_does_when_it_is_shown(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "crashing.py").write_text(
-        "import gymnasium\nfrom tests.integration.test_play import Crashing\n"
+        "import os, gymnasium\n"
+        "from gymnasium.envs.classic_control.cartpole import CartPoleEnv\n"
+        "class Crashing(CartPoleEnv):\n"
+        "    def render(self):\n"
+        "        os._exit(9)\n"
         "gymnasium.register('Crashing-v0', Crashing, max_episode_steps=20)\n"
     )
     path = balancing_agent(tmp_path, env="crashing:Crashing-v0")
