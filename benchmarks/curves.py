@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import dqn_speed
+from benchmarks import settings
 from benchmarks.intervals import Interval, bootstrap_interval, interquartile_mean
+from benchmarks.settings import sb3_model
 from worker.trainers.dqn.episodes import evaluate
 from worker.trainers.dqn.network import load_network
 from worker.trainers.dqn.params import Params
@@ -36,7 +37,7 @@ from worker.trainers.threads import use_one_thread
 
 ENV = "CartPole-v1"
 SETTINGS = {
-    **dqn_speed.SETTINGS,
+    **settings.SETTINGS,
     # CleanRL's settings are for half a million steps, and RL Zoo's swing widely; these learn early
     # and steadily, so that a difference has the best chance to show.
     "steady": (
@@ -154,31 +155,10 @@ def train_ours(
 
 def train_sb3(params: Params, *, steps: int, every: int, episodes: int, seeds: list[int]) -> Curves:
     """Train one seed after the other."""
-    from stable_baselines3 import DQN
-
     torch.set_num_threads(1)
     curves: Curves = {}
     for seed in seeds:
-        model: Any = DQN(
-            "MlpPolicy",
-            ENV,
-            learning_rate=params.learning_rate,
-            gamma=params.gamma,
-            batch_size=params.batch_size,
-            buffer_size=params.buffer_size,
-            learning_starts=params.learning_starts,
-            train_freq=params.train_freq,
-            gradient_steps=params.gradient_steps,
-            target_update_interval=params.target_update_interval,
-            tau=params.tau,
-            exploration_initial_eps=params.exploration_initial_eps,
-            exploration_fraction=params.exploration_fraction,
-            exploration_final_eps=params.exploration_final_eps,
-            max_grad_norm=params.max_grad_norm,
-            policy_kwargs={"net_arch": list(params.net_arch)},
-            seed=seed,
-            device="cpu",
-        )
+        model = sb3_model(params, seed=seed)
         curve = curves[seed] = Curve()
         evaluate_now = partial(_evaluate_sb3, model, seed, episodes)
 
@@ -244,8 +224,7 @@ def read(file: Path) -> Curves:
 
 def _train(options: argparse.Namespace) -> None:
     steps, params = SETTINGS[options.setting]
-    # SB3 has no double DQN, and no other loss than huber.
-    params = replace(params, double_q=False, loss="huber", precision=options.precision)
+    params = replace(params, precision=options.precision)
     steps = options.steps or steps
     seeds = list(range(options.seeds))
     sizes = {"steps": steps, "every": steps // options.evaluations, "episodes": options.episodes}

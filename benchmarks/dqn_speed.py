@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.settings import SETTINGS, TIMED_STEPS, sb3_model
 from worker.trainers.dqn.agent import Agent
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.replay import ReplayMemory
@@ -32,55 +32,6 @@ from worker.trainers.dqn.trainer import Training
 from worker.trainers.protocol import Job
 from worker.trainers.threads import use_one_thread
 
-# "light" is CleanRL's CartPole network and update rhythm; "heavy" is RL Zoo's for CartPole.
-SETTINGS = {
-    "light": (
-        30_000,
-        Params(
-            learning_rate=2.5e-4,
-            gamma=0.99,
-            batch_size=128,
-            buffer_size=10_000,
-            learning_starts=10_000,
-            train_freq=10,
-            gradient_steps=1,
-            target_update_interval=500,
-            tau=1.0,
-            exploration_initial_eps=1.0,
-            exploration_fraction=0.5,
-            exploration_final_eps=0.05,
-            max_grad_norm=1e9,  # CleanRL scales no gradient down
-            net_arch=(120, 84),
-            loss="mse",
-            double_q=False,
-        ),
-    ),
-    "heavy": (
-        50_000,
-        Params(
-            learning_rate=2.3e-3,
-            gamma=0.99,
-            batch_size=64,
-            buffer_size=100_000,
-            learning_starts=1_000,
-            train_freq=256,
-            gradient_steps=128,
-            target_update_interval=10,
-            tau=1.0,
-            exploration_initial_eps=1.0,
-            exploration_fraction=0.16,
-            exploration_final_eps=0.04,
-            max_grad_norm=10.0,
-            net_arch=(256, 256),
-            loss="huber",
-            double_q=False,
-        ),
-    ),
-}
-
-
-# Steps that are timed: long enough past `learning_starts`, short enough to be repeated.
-TIMED_STEPS = {"light": 30_000, "heavy": 1_000 + 16 * 256}
 _UPDATES = 64  # of each agent in one timing of updates
 _EDGE = 1024  # of the square matrices whose product says what the CPU can do
 
@@ -110,18 +61,6 @@ def train_sb3(params: Params, steps: int) -> float:
     began = time.perf_counter()
     model.learn(steps)
     return steps / (time.perf_counter() - began)
-
-
-def sb3_model(params: Params, *, seed: int) -> Any:
-    """Stable-Baselines3's DQN with our hyperparameters, which are named as its own."""
-    from stable_baselines3 import DQN
-
-    given = asdict(params)
-    net_arch = given.pop("net_arch")
-    ours = [given.pop(name) for name in ("loss", "double_q", "precision")]
-    assert ours == ["huber", False, "fp32"], "SB3 knows no other"
-    policy = {"net_arch": list(net_arch)}
-    return DQN("MlpPolicy", "CartPole-v1", policy_kwargs=policy, seed=seed, device="cpu", **given)
 
 
 class Update:

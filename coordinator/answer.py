@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trialfleet.study.measures import as_score
+
 Result = Mapping[str, Any]  # of a study, as stored; earlier versions knew no race
 
 
@@ -36,7 +38,8 @@ class Answer:
     @property
     def interval_told(self) -> str:
         """The interval, in words."""
-        return f"95% interval {self.interval[0]:.1f} … {self.interval[1]:.1f}"
+        low, high = (as_score(end, like=self.mean) for end in self.interval)
+        return f"95% interval {low} … {high}"
 
     @property
     def solved_told(self) -> str:

@@ -11,6 +11,7 @@ from coordinator.status import steered
 from trialfleet.escape import markdown
 from trialfleet.search import space
 from trialfleet.store.studies import Study
+from trialfleet.study.measures import as_score
 from trialfleet.study.spec import Spec
 
 
@@ -114,7 +115,12 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
         return (*first, "failed", "; ".join(row["failures"]), "")
     low, high = row["interval"]
     interval = f"{_number(low)} to {_number(high)}"
-    return (*first, _number(row["mean"]), interval, f"{row['gap']:+.1f}")
+    return (
+        *first,
+        _number(row["mean"]),
+        interval,
+        as_score(row["gap"], like=row["mean"], sign="+"),
+    )
 
 
 def _links(study: Study, artifacts: Mapping[str, str]) -> str:
@@ -162,4 +168,4 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.1f}"
+    return as_score(value)

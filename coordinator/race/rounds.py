@@ -15,6 +15,7 @@ from coordinator.finalists import Finalist
 from coordinator.race.decisions import Decision, Racer, Rules, decide
 from trialfleet.store.metrics import Curve
 from trialfleet.store.steering.decisions import Decided
+from trialfleet.study.measures import as_score
 from trialfleet.study.spec import Spec
 from trialfleet.study.values import curve_area
 
@@ -51,7 +52,8 @@ def entries(chosen: Sequence[tuple[Finalist, float]]) -> list[Decided]:
                 verdict="enters",
                 seeds=len(scores),
                 mean=estimate,
-                why=f"mean {mean:.1f} in the search, shrunken to {estimate:.1f}",
+                why=f"mean {as_score(mean)} in the search, shrunken to"
+                f" {as_score(estimate, like=mean)}",
             )
         )
     return found

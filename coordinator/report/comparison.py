@@ -12,6 +12,7 @@ from coordinator.answer import row_of_winner
 from coordinator.report.difference import Difference, compare
 from trialfleet.errors import UsageError
 from trialfleet.store.studies import Study
+from trialfleet.study.measures import as_score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Comparison:
         better, worse = (first, second) if self.difference.difference > 0 else (second, first)
         # Of a study that something else decided, the mean score is still what both have.
         plain = all(judged.by_mean_score(study.result or {}) for study in self.studies)
-        by = f"{abs(self.difference.difference):.1f}"
+        by = as_score(abs(self.difference.difference), like=self.winners[0]["mean"])
         return f"{better} is better than {worse} by {by}{'' if plain else ' in mean score'}"
 
     def as_dict(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from trialfleet.errors import UsageError
 from trialfleet.search import space
 from trialfleet.store import metrics, studies
 from trialfleet.store.storage import Database
+from trialfleet.study.measures import as_score
 from trialfleet.study.spec import Spec
 from worker.configuration import make_job
 from worker.measuring import Measuring, Taken, wanted
@@ -41,9 +42,11 @@ def evaluate_model(path: Path, *, episodes: int, seed: int) -> str:
         returns = playing(arrays, env, seed=seed, episodes=episodes)  # [E]
     except ValueError as exc:
         raise UsageError(f"{path}: {exc}") from exc
+    mean = float(returns.mean())
     return (
-        f"{env}: mean return {returns.mean():.1f} ± {returns.std():.1f} over {episodes} episodes "
-        f"(lowest {returns.min():.1f}, highest {returns.max():.1f})"
+        f"{env}: mean return {as_score(mean)} ± {as_score(returns.std(), like=mean)} over {episodes}"
+        f" episodes (lowest {as_score(returns.min(), like=mean)},"
+        f" highest {as_score(returns.max(), like=mean)})"
     )
 
 

@@ -199,6 +199,19 @@ def amount(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
 
 
+def as_score(value: float, *, like: float | None = None, sign: str = "") -> str:
+    """A mean return or another score for people: with a decimal, or with three where it is small.
+
+    Args:
+        value: To be told.
+        like: Another value, whose number of decimals it is to have: a difference, that of its
+            terms.
+        sign: "+" for one in any case.
+    """
+    small = abs(value if like is None else like) < 2
+    return f"{value:{sign}.{3 if small else 1}f}"
+
+
 def check_measure(
     measure: Measure, over_seeds: str, *, seeds: int, own_training: bool, at: str
 ) -> None:

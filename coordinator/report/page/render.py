@@ -23,7 +23,7 @@ from coordinator.report.studyfile import as_toml
 from trialfleet import __version__
 from trialfleet.errors import NothingToShowError
 from trialfleet.search.parameters import parameters
-from trialfleet.study.measures import amount
+from trialfleet.study.measures import amount, as_score
 
 # Plots by the section that shows them, in its order.
 SECTIONS: Mapping[str, tuple[str, ...]] = {
@@ -195,7 +195,7 @@ def _picture(pictures: Iterable[Path]) -> str | None:
 
 
 def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.1f}"
+    return "–" if value is None else as_score(value)
 
 
 def _param(value: Any) -> str:

@@ -23,6 +23,7 @@ from coordinator.report.plots.chart import (
 )
 from trialfleet.errors import NothingToShowError
 from trialfleet.store.metrics import Curve
+from trialfleet.study.measures import as_score
 from trialfleet.study.values import combined
 
 _CURVES = 5  # trials whose curves are drawn
@@ -85,7 +86,7 @@ def finalists(data: StudyData) -> Chart:
             seeds_x.append(score)
             # Equal scores would hide each other: spread them, the same way each time.
             seeds_y.append(place - 0.26 + 0.12 * ((index * 0.618) % 1 - 0.5))
-            texts.append(f"trial {row['trial']}, seed {row['seeds'][index]}: {score:.1f}")
+            texts.append(f"trial {row['trial']}, seed {row['seeds'][index]}: {as_score(score)}")
     means = [row["mean"] for row in rows]
     return Chart(
         x="score (mean return)",
@@ -102,8 +103,8 @@ def finalists(data: StudyData) -> Chart:
                 high=[row["interval"][1] for row in rows],
                 size=11,
                 texts=[
-                    f"trial {row['trial']}: mean {row['mean']:.1f}, 95% interval "
-                    f"{row['interval'][0]:.1f} … {row['interval'][1]:.1f}"
+                    f"trial {row['trial']}: mean {as_score(row['mean'])}, 95% interval "
+                    f"{as_score(row['interval'][0])} … {as_score(row['interval'][1])}"
                     for row in rows
                 ],
             ),
@@ -114,7 +115,9 @@ def finalists(data: StudyData) -> Chart:
                 color=ORANGE,
                 symbol="diamond",
                 size=11,
-                texts=[f"trial {row['trial']}: search {row['search_score']:.1f}" for row in rows],
+                texts=[
+                    f"trial {row['trial']}: search {as_score(row['search_score'])}" for row in rows
+                ],
             ),
         ],
         y_ticks=[*zip(places, names, strict=True)],
@@ -153,8 +156,8 @@ def search_against_fresh(data: StudyData) -> Chart:
                     color=color,
                     size=10,
                     texts=[
-                        f"trial {row['trial']}: search {row['search_score']:.1f}, fresh "
-                        f"{row['mean']:.1f} (gap {row['gap']:+.1f})"
+                        f"trial {row['trial']}: search {as_score(row['search_score'])}, fresh "
+                        f"{as_score(row['mean'])} (gap {as_score(row['gap'], like=row['mean'], sign='+')})"
                         for row in own
                     ],
                 )
@@ -181,7 +184,7 @@ def seed_spread(data: StudyData) -> Chart:
             x.append(float(place))
             y.append(score)
             seed = seeds[index] if index < len(seeds) else index
-            texts.append(f"trial {trial.number}, seed {seed}: {score:.1f}")
+            texts.append(f"trial {trial.number}, seed {seed}: {as_score(score)}")
     over_seeds = data.study.spec.search.over_seeds
     scores = [combined(each.user_attrs["scores"], over_seeds, maximize=True) for each in best]
     return Chart(
@@ -197,7 +200,7 @@ def seed_spread(data: StudyData) -> Chart:
                 symbol="tick",
                 size=16,
                 texts=[
-                    f"trial {trial.number}: {score:.1f}"
+                    f"trial {trial.number}: {as_score(score)}"
                     for trial, score in zip(best, scores, strict=True)
                 ],
             ),

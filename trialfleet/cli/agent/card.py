@@ -12,6 +12,7 @@ from typing import Any
 from coordinator.answer import answer
 from trialfleet.escape import printable
 from trialfleet.store.studies import Study
+from trialfleet.study.measures import as_score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,17 +98,17 @@ def _answer(study: Study, played: Played, files: Collection[str]) -> list[str]:
     return [
         f"# {algorithm} on {shown(study.spec.task.env)}: {shown(study.name)}",
         "",
-        f"This agent returns **{played.mean:.1f} ± {played.deviation:.1f}** on "
+        f"This agent returns **{as_score(played.mean)} ± {as_score(played.deviation, like=played.mean)}** on "
         f"{played.episodes} episodes that nothing was chosen by.",
         "",
         *video,
         "| | mean return | 95% interval |",
         "|---|---|---|",
-        f"| this agent, {played.episodes} fresh episodes | {played.mean:.1f} | "
-        f"{played.interval[0]:.1f} … {played.interval[1]:.1f} (over episodes) |",
-        f"| its configuration, {found.seeds_told} | {found.mean:.1f} | "
-        f"{low:.1f} … {high:.1f} (over seeds) |",
-        f"| its configuration in the search, which it was chosen by | {found.search_score:.1f} | |",
+        f"| this agent, {played.episodes} fresh episodes | {as_score(played.mean)} | "
+        f"{as_score(played.interval[0])} … {as_score(played.interval[1])} (over episodes) |",
+        f"| its configuration, {found.seeds_told} | {as_score(found.mean)} | "
+        f"{as_score(low)} … {as_score(high)} (over seeds) |",
+        f"| its configuration in the search, which it was chosen by | {as_score(found.search_score)} | |",
         "",
         *([f"{found.solved_told}.", ""] if found.solved else []),
         f"The agent is the best of those {len(found.scores)}; the second row is what to expect of "

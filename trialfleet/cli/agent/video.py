@@ -12,6 +12,7 @@ from trialfleet.cli.agent.model import open_agent
 from trialfleet.cli.extras import needs
 from trialfleet.errors import SystemRefusedError, UsageError
 from trialfleet.settings import draw_without_a_window
+from trialfleet.study.measures import as_score
 
 ENDINGS = (".gif", ".mp4")
 _WIDTHS = {".gif": 360, ".mp4": 640}  # pixels at most
@@ -51,6 +52,6 @@ def film_model(
     total, steps = np.mean(film.returns), sum(film.lengths)
     noun = "episode" if episodes == 1 else "episodes"
     return (
-        f"{output}: {env}, {episodes} {noun}, mean return {total:.1f}, {steps:,} steps, "
+        f"{output}: {env}, {episodes} {noun}, mean return {as_score(total)}, {steps:,} steps, "
         f"{len(data) / 1e6:.2f} MB"
     )

@@ -9,6 +9,7 @@ from rich.text import Text
 from coordinator.report.comparison import Comparison
 from trialfleet.cli.show.fitting import Fitting, as_lines
 from trialfleet.escape import printable
+from trialfleet.study.measures import as_score
 
 
 def table(comparison: Comparison) -> RenderableType:
@@ -24,10 +25,10 @@ def table(comparison: Comparison) -> RenderableType:
             (
                 printable(study.name),
                 str(winner["trial"]),
-                f"{winner['mean']:.1f}",
-                f"{low:.1f} … {high:.1f}",
+                as_score(winner["mean"]),
+                f"{as_score(low)} … {as_score(high)}",
                 str(len(winner["scores"])),
-                f"{winner['search_score']:.1f}",
+                as_score(winner["search_score"]),
             )
         )
     for row in rows:

@@ -15,6 +15,7 @@ from coordinator.audit import Audited
 from trialfleet.cli.show.fitting import Fitting, as_lines
 from trialfleet.escape import printable
 from trialfleet.store.studies import Study
+from trialfleet.study.measures import as_score
 
 
 def result_report(study: Study, audited: Audited | None = None) -> RenderableType:
@@ -38,12 +39,16 @@ def result_report(study: Study, audited: Audited | None = None) -> RenderableTyp
             details.append(f"  failed: {printable(row['failures'][0])}")
         else:
             low, high = row["interval"]
-            numbers = [f"{row['mean']:.1f}", f"{low:.1f} … {high:.1f}", f"{row['gap']:+.1f}"]
+            numbers = [
+                as_score(row["mean"]),
+                f"{as_score(low)} … {as_score(high)}",
+                as_score(row["gap"], like=row["mean"], sign="+"),
+            ]
         rows.append(
             (
                 _place(result, row),
                 str(row["trial"]),
-                f"{row['search_score']:.1f}",
+                as_score(row["search_score"]),
                 *numbers,
                 *judged.cells(result, row),
             )
@@ -65,12 +70,13 @@ def _raced(study: Study, audited: Audited | None) -> RenderableType:
     found, winner = answer(study.result), row_of_winner(study.result)
     searched = study.spec.agent.searched()
     params = ", ".join(f"{name}={_param(winner['params'][name])}" for name in searched)
-    middle = "" if found.iqm is None else f", interquartile mean {found.iqm:.1f}"
+    middle = "" if found.iqm is None else f", interquartile mean {as_score(found.iqm)}"
     lines = [
         _winner(study, found),
         f"{found.interval_told}{middle}",
         *([found.solved_told] if found.solved else []),
-        f"the search had promised {found.search_score:.1f} (gap {found.gap:+.1f})",
+        f"the search had promised {as_score(found.search_score)}"
+        f" (gap {as_score(found.gap, like=found.mean, sign='+')})",
         _best(study),
     ]
     if not found.confirmed:
@@ -88,7 +94,7 @@ def _winner(study: Study, found: Answer) -> str:
     assert study.result is not None
     own = study.spec.task.objective is not None
     episodes = "" if own else f" × {study.result['model']['episodes']} episodes"
-    return f"winner: trial {found.trial}, mean {found.mean:.1f} over {found.seeds_told}{episodes}"
+    return f"winner: trial {found.trial}, mean {as_score(found.mean)} over {found.seeds_told}{episodes}"
 
 
 def _best(study: Study) -> str:
@@ -96,9 +102,9 @@ def _best(study: Study) -> str:
     assert study.result is not None
     model = study.result["model"]
     if study.spec.task.objective is not None:
-        return f"best model: seed {model['seed']}, score {model['score']:.1f}"
+        return f"best model: seed {model['seed']}, score {as_score(model['score'])}"
     return (
-        f"best agent: seed {model['seed']}, mean {model['score']:.1f} over "
+        f"best agent: seed {model['seed']}, mean {as_score(model['score'])} over "
         f"{model['episodes']} episodes"
     )
 
