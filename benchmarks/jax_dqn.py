@@ -22,6 +22,7 @@ import os
 import statistics
 import sys
 import time
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -39,7 +40,7 @@ from worker.trainers.dqn.params import Params
 _GROUP = 8  # agents that are trained together; more leave the processor's cache
 _AHEAD = 512  # observations in a pass through the target network
 
-Array = jax.Array
+Array = Any  # jax.Array, or one that is traced
 Network = list[tuple[Array, Array]]  # weight [out, in] and bias [out, 1] of each layer
 
 
@@ -138,7 +139,8 @@ class Program:
             if p.updates_per_round == 1:
                 networks, moments = jax.vmap(self._learn, (0, 0, 0, 0, 0, None))(*args, done)
             else:
-                networks, moments = jax.lax.map(lambda own: self._learn(*own, done), args)
+                one_agent: Any = partial(self._learn, done=done)
+                networks, moments = jax.lax.map(lambda own: one_agent(*own), args)
             return (networks, targets, moments, memory, env, key, ended + more), None
 
         rounds = jnp.arange(self._first, self._steps // p.train_freq)
@@ -238,7 +240,8 @@ def greedy_mean(networks: Network, agents: int, episodes: int = 20) -> float:
 
     keys = jax.random.split(jax.random.key(99), (agents, episodes))
     play = jax.vmap(jax.vmap(episode, (None, 0)))
-    return float(jax.jit(play)(networks, keys).mean())
+    mean: float = float(jax.jit(play)(networks, keys).mean())
+    return mean
 
 
 def main() -> None:
@@ -259,7 +262,7 @@ def main() -> None:
     def speed(seed: int) -> float:
         began = time.perf_counter()
         program(seed)
-        return options.agents * steps / (time.perf_counter() - began)
+        return float(options.agents * steps / (time.perf_counter() - began))
 
     if options.serve:
         print(f"{program.seconds_to_compile:.2f}", flush=True)

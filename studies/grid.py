@@ -24,10 +24,13 @@ class Grid(gymnasium.Env[Seen, Any]):
 
     Args:
         size: Fields along a wall.
+        render_mode: "rgb_array" makes pictures of it.
     """
 
-    def __init__(self, size: int = 5) -> None:
-        self._size = size
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 6}  # noqa: RUF012 - Gymnasium's
+
+    def __init__(self, size: int = 5, render_mode: str | None = None) -> None:
+        self._size, self.render_mode = size, render_mode
         place = [size, size]
         self.observation_space = Dict(
             {
@@ -52,7 +55,7 @@ class Grid(gymnasium.Env[Seen, Any]):
         return self._seen(), {}
 
     def step(self, action: Any) -> tuple[Seen, float, bool, bool, dict[str, Any]]:
-        """Turn, or walk. The key is taken by walking over it, and half of the reward is for that."""
+        """Turn, or walk; over the key, for half of the reward, and out by the door with it."""
         reward = 0.0
         if action == FORWARD:
             ahead = self._agent + _STEPS[self._direction]
@@ -63,6 +66,18 @@ class Grid(gymnasium.Env[Seen, Any]):
             self._has_key, reward = True, 0.5
         out = self._has_key and bool((self._agent == self._size - 1).all())
         return self._seen(), reward + 0.5 * out, out, False, {}
+
+    def render(self) -> Any:
+        """The room from above: the agent and the field ahead of it, the key, the door."""
+        fields = np.full((self._size, self._size, 3), 235, np.uint8)
+        fields[-1, -1] = (90, 160, 90)
+        ahead = self._agent + _STEPS[self._direction]
+        if ((ahead >= 0) & (ahead < self._size)).all():
+            fields[tuple(ahead)] = fields[tuple(ahead)] // 5 * 4
+        if not self._has_key:
+            fields[tuple(self._key)] = (230, 180, 40)
+        fields[tuple(self._agent)] = (200, 60, 60) if self._has_key else (60, 90, 200)
+        return fields.repeat(24, axis=0).repeat(24, axis=1)
 
     def _seen(self) -> Seen:
         return {
@@ -86,4 +101,4 @@ class StepCost(gymnasium.Wrapper[Seen, Any, Seen, Any]):
         return seen, float(reward) - self._cost, terminated, truncated, info
 
 
-gymnasium.register("Grid-v0", entry_point=Grid, max_episode_steps=60)
+gymnasium.register("Grid-v0", entry_point="studies.grid:Grid", max_episode_steps=60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -25,7 +26,7 @@ def test_a_replay_trains_as_the_worker_did(
     for name in ("InCartPole", "Learners"):
         original = getattr(machine_code, name)
 
-        def noted(*args: object, original: Callable[..., object] = original, **kwargs: object):
+        def noted(*args: Any, original: Callable[..., Any] = original, **kwargs: Any) -> Any:
             used.append(original)
             return original(*args, **kwargs)
 

@@ -44,8 +44,8 @@ def evaluate_model(path: Path, *, episodes: int, seed: int) -> str:
         raise UsageError(f"{path}: {exc}") from exc
     mean = float(returns.mean())
     return (
-        f"{env}: mean return {as_score(mean)} ± {as_score(returns.std(), like=mean)} over {episodes}"
-        f" episodes (lowest {as_score(returns.min(), like=mean)},"
+        f"{env}: mean return {as_score(mean)} ± {as_score(returns.std(), like=mean)}"
+        f" over {episodes} episodes (lowest {as_score(returns.min(), like=mean)},"
         f" highest {as_score(returns.max(), like=mean)})"
     )
 

@@ -157,7 +157,8 @@ def search_against_fresh(data: StudyData) -> Chart:
                     size=10,
                     texts=[
                         f"trial {row['trial']}: search {as_score(row['search_score'])}, fresh "
-                        f"{as_score(row['mean'])} (gap {as_score(row['gap'], like=row['mean'], sign='+')})"
+                        f"{as_score(row['mean'])} "
+                        f"(gap {as_score(row['gap'], like=row['mean'], sign='+')})"
                         for row in own
                     ],
                 )

@@ -98,7 +98,8 @@ def _answer(study: Study, played: Played, files: Collection[str]) -> list[str]:
     return [
         f"# {algorithm} on {shown(study.spec.task.env)}: {shown(study.name)}",
         "",
-        f"This agent returns **{as_score(played.mean)} ± {as_score(played.deviation, like=played.mean)}** on "
+        f"This agent returns **{as_score(played.mean)} ± "
+        f"{as_score(played.deviation, like=played.mean)}** on "
         f"{played.episodes} episodes that nothing was chosen by.",
         "",
         *video,
@@ -108,7 +109,8 @@ def _answer(study: Study, played: Played, files: Collection[str]) -> list[str]:
         f"{as_score(played.interval[0])} … {as_score(played.interval[1])} (over episodes) |",
         f"| its configuration, {found.seeds_told} | {as_score(found.mean)} | "
         f"{as_score(low)} … {as_score(high)} (over seeds) |",
-        f"| its configuration in the search, which it was chosen by | {as_score(found.search_score)} | |",
+        f"| its configuration in the search, which it was chosen by | "
+        f"{as_score(found.search_score)} | |",
         "",
         *([f"{found.solved_told}.", ""] if found.solved else []),
         f"The agent is the best of those {len(found.scores)}; the second row is what to expect of "

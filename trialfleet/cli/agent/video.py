@@ -52,6 +52,6 @@ def film_model(
     total, steps = np.mean(film.returns), sum(film.lengths)
     noun = "episode" if episodes == 1 else "episodes"
     return (
-        f"{output}: {env}, {episodes} {noun}, mean return {as_score(total)}, {steps:,} steps, "
-        f"{len(data) / 1e6:.2f} MB"
+        f"{output}: {env}, {episodes} {noun}, mean return {as_score(float(total))},"
+        f" {steps:,} steps, {len(data) / 1e6:.2f} MB"
     )

@@ -94,7 +94,8 @@ def _winner(study: Study, found: Answer) -> str:
     assert study.result is not None
     own = study.spec.task.objective is not None
     episodes = "" if own else f" × {study.result['model']['episodes']} episodes"
-    return f"winner: trial {found.trial}, mean {as_score(found.mean)} over {found.seeds_told}{episodes}"
+    mean = as_score(found.mean)
+    return f"winner: trial {found.trial}, mean {mean} over {found.seeds_told}{episodes}"
 
 
 def _best(study: Study) -> str:
