@@ -116,13 +116,15 @@ def test_every_study_file_is_one(page: Path) -> None:
     for block in blocks(page, "toml"):
         if block.startswith("name = "):
             parse(block, source=page.name)
+        elif block.startswith("[task]"):  # the part that the page is about
+            parse(f'name = "part"\n{block}', source=page.name)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Commands]:
     """A folder with the files of docs/environments.md."""
     [module] = blocks(DOCS / "environments.md", "python")
-    [study] = blocks(DOCS / "environments.md", "toml")
+    [_, study] = blocks(DOCS / "environments.md", "toml")
     (tmp_path / "corridor.py").write_text(module, encoding="utf-8")
     (tmp_path / "corridor.toml").write_text(study, encoding="utf-8")
     with closing(Commands(tmp_path, None)) as starter:
