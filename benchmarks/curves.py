@@ -144,6 +144,7 @@ def train_ours(
         eval_episodes=episodes,
         score_episodes=1,
         keep="last",
+        compiled=True,  # where the precision has it
     )
     curves: Curves = {seed: {} for seed in seeds}
     for event in Training(job).run():
