@@ -146,6 +146,7 @@ def _train(
             eval_episodes=task.eval_episodes,
             score_episodes=task.score_episodes if trial is not None else final.episodes,
             keep="best" if task.keep == "best" else "last",
+            compiled=True,
         )
     )
     try:

@@ -149,6 +149,7 @@ def train(job: Training) -> list[dict[str, Any]]:
             eval_episodes=task.eval_episodes,
             score_episodes=spec.final.episodes,
             keep="best" if task.keep == "best" else "last",
+            compiled=True,
             final=True,
         )
     )

@@ -17,7 +17,7 @@ class RaceStands:
     """A race under way."""
 
     block: int  # that is being trained, from 1; at the end, the last one that was
-    most_blocks: int
+    most_blocks: int  # of each finalist; who waits for the others trains its own later
     finalists: int  # that entered
     standing: int  # that can still win
     confirming: int | None  # the search's trial that has won, and is being confirmed
@@ -28,7 +28,7 @@ class RaceStands:
         if self.confirming is not None:
             return f"trial {self.confirming} has won the race and is being confirmed"
         return (
-            f"race: block {self.block} of at most {self.most_blocks}, "
+            f"race: block {self.block}, at most {self.most_blocks} for each, "
             f"{self.standing} of {self.finalists} finalists left"
         )
 
@@ -66,4 +66,4 @@ def trials_to_come(study: Study, stands: RaceStands | None) -> int:
         return finalists * -(-final.blocks(agents) // 2) + confirming
     if stands.confirming is not None:
         return 0
-    return stands.standing * ((stands.most_blocks - stands.block) // 2) + confirming
+    return stands.standing * (max(0, stands.most_blocks - stands.block) // 2) + confirming

@@ -319,8 +319,8 @@ def test_where_a_race_stands_is_told(database: Database) -> None:
         train(database, study, scores)
         study = step(database, study.name)
     assert told == [
-        "race: block 1 of at most 4, 3 of 3 finalists left",
-        "race: block 2 of at most 4, 3 of 3 finalists left",
+        "race: block 1, at most 4 for each, 3 of 3 finalists left",
+        "race: block 2, at most 4 for each, 3 of 3 finalists left",
         "trial 2 has won the race and is being confirmed",
     ]
     assert snapshot(database, study).race is None
