@@ -1,13 +1,16 @@
 """How often the declared winner is as good as any, and how much more is printed than is true.
 
 python -m benchmarks.answer synthetic
+python -m benchmarks.answer seeds
 python -m benchmarks.answer cartpole --study-seeds 1 2 3 4 5 --workers 2 --folder build/answer
 
-`synthetic` makes up tasks whose truth is known. `cartpole` runs real searches with the product and
-trains a pool of seeds for each configuration that any strategy may retrain, once; then many races
-and fixed stages are replayed, each from a random order of the pool. Of one replay all seeds are
-different ones; the truth is the mean of the whole pool, which is taken for the population.
-Everything trained is kept in the folder, and the same command goes on where it was interrupted.
+`synthetic` makes up tasks whose truth is known; on the same ones `seeds` compares searches that
+train each configuration on few seeds, on many, or on more where it looks promising. `cartpole` runs
+real searches with the product and trains a pool of seeds for each configuration that any strategy
+may retrain, once; then many races and fixed stages are replayed, each from a random order of the
+pool. Of one replay all seeds are different ones; the truth is the mean of the whole pool, which is
+taken for the population. Everything trained is kept in the folder, and the same command goes on
+where it was interrupted.
 
 All strategies see the same searches and the same seeds. A winner is right if its true mean is
 within 1% of the best finalist's. Optimism is what is printed less what is true.
@@ -23,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.answer import pools, strategies, synthetic
+from benchmarks.answer import pools, seeds, strategies, synthetic
 from benchmarks.answer.strategies import Fresh, Searched, Told
 from coordinator.race.decisions import ENOUGH
 from trialfleet.study.file import load
@@ -194,6 +197,10 @@ def main() -> None:
     add("--blocks", type=int, default=5, help="at most (default: %(default)s)")
     add("--error", type=float, default=0.05, help="(default: %(default)s)")
     add("--confirm", type=int, default=30, help="seeds (default: %(default)s)")
+    add = kinds.add_parser("seeds", help="made-up tasks: how many seeds a trial gets").add_argument
+    add("--studies", type=int, default=300, help="(default: %(default)s)")
+    add("--seeds", type=int, default=400, help="that the search may train (default: %(default)s)")
+    add("--top", type=int, default=10, help="finalists (default: %(default)s)")
     add = kinds.add_parser("cartpole", help="real searches, trained once and kept").add_argument
     add("--study", type=Path, default=ROOT / "studies" / "cartpole.toml", metavar="STUDY.toml")
     add("--study-seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
@@ -212,6 +219,14 @@ def main() -> None:
     if options.kind == "cartpole":
         for text in real(options):
             print(f"{text}\n", flush=True)
+        return
+    if options.kind == "seeds":
+        for kind in synthetic.KINDS:
+            print(f"{kind}: {options.studies} studies of {options.seeds} seeds")
+            found = seeds.compare(
+                kind, seeds=options.seeds, studies=options.studies, top=options.top
+            )
+            print(f"{found}\n", flush=True)
         return
     stage = Stage(
         top=options.top,

@@ -41,13 +41,16 @@ class Task:
         else:
             self._truth = rng.normal(100.0, 15.0, trials)
         self._speed = rng.uniform(0.4, 0.7, trials)  # area under a curve, as a share of its end
-        self._trials = [self._trial(number, agents, rng) for number in range(trials)]
+        self.truth = dict(enumerate(self._truth.tolist()))  # by trial
+        self.trials = [
+            self._trial(number, self._seeds(number, agents, rng)) for number in self.truth
+        ]
 
     def searched(self, tops: list[int]) -> Searched:
         """The search, with the truth about everything that a strategy with these tops retrains."""
-        found = Searched(trials=self._trials, truth={}, study_seed=self._seed)
-        truth = {number: float(self._truth[number]) for number in needed(found, tops)}
-        return Searched(trials=self._trials, truth=truth, study_seed=self._seed)
+        found = Searched(trials=self.trials, truth={}, study_seed=self._seed)
+        truth = {number: self.truth[number] for number in needed(found, tops)}
+        return Searched(trials=self.trials, truth=truth, study_seed=self._seed)
 
     def fresh(self, numbers: list[int], seeds: int) -> dict[int, Fresh]:
         """So many fresh seeds of each of these trials."""
@@ -63,8 +66,17 @@ class Task:
         areas = scores * self._speed[number] * rng.uniform(0.9, 1.1, seeds)
         return Fresh(scores=scores.tolist(), areas=areas.tolist())
 
-    def _trial(self, number: int, agents: int, rng: np.random.Generator) -> FrozenTrial:
-        drawn = self._seeds(number, agents, rng)
+    def trial_with(self, trial: FrozenTrial, agents: int, rng: np.random.Generator) -> FrozenTrial:
+        """A trial of the search with as many further seeds as make it so many."""
+        scores = trial.user_attrs["scores"]
+        more = self._seeds(trial.number, agents - len(scores), rng)
+        areas = [trial.intermediate_values[1] / 2] * len(scores)
+        return self._trial(
+            trial.number,
+            Fresh(scores=[*scores, *more.scores], areas=[*areas, *more.areas]),
+        )
+
+    def _trial(self, number: int, drawn: Fresh) -> FrozenTrial:
         value = float(np.mean(drawn.scores))
         made = optuna.trial.create_trial(
             state=TrialState.COMPLETE,

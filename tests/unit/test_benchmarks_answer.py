@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.answer import strategies, synthetic
 from benchmarks.answer.__main__ import Stage, gathered
+from benchmarks.answer.seeds import SCHEDULES, Schedule
 from benchmarks.answer.strategies import Told
 
 
@@ -45,3 +46,22 @@ def test_a_table_has_a_line_for_each_strategy() -> None:
         "fixed, 3 x 10 seeds",
         "fixed, 3 x 4 seeds",
     ]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_a_search_costs_no_more_than_its_seeds(schedule: Schedule) -> None:
+    _, searched = schedule.search("capped", seeds=100, study_seed=3)
+    spent = [len(trial.user_attrs["scores"]) for trial in searched.trials]
+    assert 100 - 3 * schedule.start - 8 < sum(spent) <= 100
+    assert set(spent) == {schedule.start, *schedule.more}
+    # Whoever has more seeds was the better one with fewer.
+    first = {
+        count: [
+            float(np.mean(trial.user_attrs["scores"][: schedule.start]))
+            for trial in searched.trials
+            if len(trial.user_attrs["scores"]) == count
+        ]
+        for count in set(spent)
+    }
+    if len(schedule.more) == 1:
+        assert min(first[schedule.more[0]]) >= max(first[schedule.start])
