@@ -23,7 +23,7 @@ def test_a_replay_trains_as_the_worker_did(
     open_database: Open, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[object] = []
-    for name in ("InCartPole", "Learners"):
+    for name in ("InWorld", "Learners"):
         original = getattr(machine_code, name)
 
         def noted(*args: Any, original: Callable[..., Any] = original, **kwargs: Any) -> Any:

@@ -68,8 +68,8 @@ def inspect_env(env: EnvLike) -> EnvShape:
     )
 
 
-def is_plain_cartpole(env: EnvLike) -> bool:
-    """Whether the environment is Gymnasium's own CartPole, with nothing changed but its limit.
+def unchanged(env: EnvLike) -> Any:
+    """Where the environment's class is, if nothing is put around it but a time limit; else None.
 
     Raises:
         StudyFileError: no such environment.
@@ -77,7 +77,7 @@ def is_plain_cartpole(env: EnvLike) -> bool:
     environment = as_environment(env)
     spec = _find_spec(environment.id)
     changed = environment.args or environment.wrappers or spec.kwargs or spec.additional_wrappers
-    return spec.vector_entry_point == _CARTPOLE and not changed
+    return None if changed else spec.entry_point
 
 
 class Step(NamedTuple):
@@ -106,10 +106,11 @@ class Copies:
         environment = as_environment(env)
         limit = environment.max_episode_steps
         more: dict[str, Any] = {} if limit is None else {"max_episode_steps": limit}
+        plain = unchanged(environment) is not None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._env: VectorEnv[Any, Any, Any]
-            if is_plain_cartpole(environment):
+            if plain and _find_spec(environment.id).vector_entry_point == _CARTPOLE:
                 self._env = gymnasium.make_vec(
                     environment.id,
                     count,

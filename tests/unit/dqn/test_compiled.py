@@ -12,8 +12,13 @@ import torch
 
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import ends, evaluations, fingerprint, numbers, training
-from worker.trainers.dqn.compiled import cartpole, learning
+from worker.trainers.dqn import compiled
+from worker.trainers.dqn.compiled import environments, learning
+from worker.trainers.environment import Environment, Wrapping
 from worker.trainers.protocol import Evaluation, NonFiniteError, Progress, Score
+
+COMPILED = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0"]
+EVERY = [*COMPILED, "FrozenLake-v1"]
 
 # Fields that take another way through the arithmetic, or through the loop.
 OTHERS: dict[str, dict[str, Any]] = {
@@ -31,46 +36,60 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1"])
+@pytest.mark.parametrize("env_id", EVERY)
 @pytest.mark.parametrize("changes", OTHERS.values(), ids=OTHERS)
 def test_it_learns_what_the_plain_training_learns(changes: dict[str, Any], env_id: str) -> None:
     """The same draws, and roundings that have had little time to grow."""
     params = replace(PARAMS, learning_starts=200, **changes)
-    plain, compiled = (
+    plain, other = (
         training(params=params, env_id=env_id, compiled=which) for which in (False, True)
     )
-    for running in (plain, compiled):
+    for running in (plain, other):
         list(running._train())  # one segment
-    wanted, found = plain.state(), compiled.state()
+    wanted, found = plain.state(), other.state()
     assert wanted.keys() == found.keys()
     assert wanted["agent.updates"] == found["agent.updates"] > 0
     assert np.array_equal(wanted["replay.position"], found["replay.position"])
     for name, array in wanted.items():
         # What agents remember is what they did: a single other action would show.
         assert np.allclose(array, found[name], rtol=2e-3, atol=2e-4), name
-    loss, other = plain._agent.loss_sum, compiled._agent.loss_sum
-    assert torch.allclose(loss, other, rtol=1e-3)
+    assert torch.allclose(plain._agent.loss_sum, other._agent.loss_sum, rtol=1e-3)
 
 
-def test_its_cartpole_is_gymnasiums() -> None:
-    """To the bit, far beyond where an episode ends too."""
-    env = gymnasium.make("CartPole-v1").unwrapped
-    rng = np.random.default_rng(3)
-    for _ in range(300):
-        start = rng.uniform(-0.2, 0.2, 4)
-        env.reset()
-        env.state = start.copy()  # type: ignore[attr-defined]
-        state = start.copy()
-        for action in rng.integers(2, size=80):
-            observation, _, terminated, _, _ = env.step(int(action))
-            assert cartpole.step(state, action) == terminated
-            assert state.tobytes() == env.state.tobytes()  # type: ignore[attr-defined]
-            assert np.array_equal(state.astype(np.float32), observation)
+@pytest.mark.parametrize("env_id", COMPILED)
+def test_its_environments_are_gymnasiums(env_id: str) -> None:
+    """To the bit: starts, what is seen of them, and steps far beyond where an episode ends."""
+    env = gymnasium.make(env_id, disable_env_checker=True).unwrapped
+    world = compiled.world_of(env_id)
+    assert world is not None
+    states, seen = world.starts(np.random.default_rng(3), 100)
+    rng = np.random.default_rng(4)
+    for episode, (state, first) in enumerate(zip(states, seen, strict=True)):
+        observation, _ = env.reset(seed=3 if episode == 0 else None)
+        assert first.tobytes() == observation.tobytes()
+        for action in rng.integers(world.actions, size=120):
+            observation, reward, terminated, _, _ = env.step(int(action))
+            assert environments.step(world.number, state, action) == (reward, terminated)
+            environments.observe(world.number, state, first)
+            assert first.tobytes() == observation.tobytes()
+            theirs = np.array(env.state)  # type: ignore[attr-defined]
+            assert np.array_equal(state[: len(theirs)], theirs)
+            if terminated and env_id == "CartPole-v1":
+                env.steps_beyond_terminated = None  # type: ignore[attr-defined]
 
 
-def test_cartpole_with_changes_is_stepped_by_gymnasium() -> None:
+@pytest.mark.parametrize("env_id", COMPILED)
+def test_which_environments_are_compiled(env_id: str) -> None:
+    assert compiled.world_of(env_id) is not None
+    assert compiled.world_of(Environment(id=env_id, max_episode_steps=30)) is not None
+    around = [Wrapping(name="gymnasium.wrappers:TimeAwareObservation")]
+    assert compiled.world_of(Environment(id=env_id, wrappers=around)) is None
+    assert compiled.world_of(Environment(id=env_id, args={"render_mode": None})) is None
+    assert compiled.world_of("FrozenLake-v1") is None
+
+
+def test_cartpole_registered_with_arguments_is_stepped_by_gymnasium() -> None:
     """Compiled, it would be played without them."""
-    plain = training(compiled=True)
     gymnasium.register(
         "Punished-v0",
         entry_point="gymnasium.envs.classic_control.cartpole:CartPoleEnv",
@@ -79,13 +98,12 @@ def test_cartpole_with_changes_is_stepped_by_gymnasium() -> None:
         kwargs={"sutton_barto_reward": True},
     )
     try:
-        other = training(env_id="Punished-v0", compiled=True)
+        assert compiled.world_of("Punished-v0") is None
     finally:
         del gymnasium.registry["Punished-v0"]
-    assert type(plain._stepping) is not type(other._stepping)
 
 
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1"])
+@pytest.mark.parametrize("env_id", EVERY)
 def test_a_resumed_training_is_the_uninterrupted_one(env_id: str) -> None:
     params = replace(PARAMS, buffer_size=250, train_freq=7)
     straight, resumed = (training(params=params, env_id=env_id, compiled=True) for _ in range(2))
@@ -102,7 +120,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(env_id: str) -> None:
         assert np.array_equal(array, resumed.state()[name]), name
 
 
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1"])
+@pytest.mark.parametrize("env_id", EVERY)
 def test_an_agent_is_a_function_of_its_own_seed(env_id: str) -> None:
     among, alone = (training(seeds, env_id=env_id, compiled=True) for seeds in ([1, 2, 3], [3]))
     for first, second in zip(evaluations(among), evaluations(alone), strict=True):
@@ -128,7 +146,7 @@ def test_where_it_pauses_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert fingerprint(training(params=params, compiled=True)) == whole
 
 
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1"])
+@pytest.mark.parametrize("env_id", EVERY)
 def test_a_training_that_diverges_is_refused(env_id: str) -> None:
     """Reordered sums and a compiled ReLU must not lose a NaN."""
     with pytest.raises(NonFiniteError, match=r"agent 0 \(seed 1\): .* step 300"):

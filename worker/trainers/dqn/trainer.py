@@ -75,8 +75,10 @@ class Training:
             from worker.trainers.dqn import compiled
 
             learners = compiled.Learners(params, agent, replay)
-            if self._normalizer is None and envs.is_plain_cartpole(job.env):
-                return compiled.InCartPole(job, params, learners, limit=shape.max_episode_steps)
+            world = compiled.world_of(job.env) if self._normalizer is None else None
+            if world is not None:
+                limit = shape.max_episode_steps
+                return compiled.InWorld(job, params, learners, world=world, limit=limit)
             learn = learners.learn
         return EveryEnv(
             job,

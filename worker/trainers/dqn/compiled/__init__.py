@@ -1,4 +1,5 @@
-"""What trains as machine code, made by Numba: each agent's updates, and all of CartPole.
+"""What trains as machine code, made by Numba: each agent's updates, and all of
+CartPole, Acrobot and MountainCar.
 
 It does what `worker.trainers.dqn.agent` and `worker.trainers.dqn.stepping` do, with other
 roundings, several times as fast for small networks. Where Numba is not installed, those do.
@@ -46,9 +47,10 @@ _config: Any = numba.config
 _before = _config.CACHE_DIR
 _config.CACHE_DIR = str(_cache_folder())
 try:
-    from worker.trainers.dqn.compiled.course import InCartPole
+    from worker.trainers.dqn.compiled.course import InWorld
     from worker.trainers.dqn.compiled.learners import Learners
+    from worker.trainers.dqn.compiled.worlds import world_of
 finally:
     _config.CACHE_DIR = _before
 
-__all__ = ["InCartPole", "Learners"]
+__all__ = ["InWorld", "Learners", "world_of"]

@@ -11,9 +11,9 @@ from worker.trainers.threads import use_one_thread
 
 
 def main() -> None:
-    """Train for a moment, each way once."""
+    """Train for a moment, in a compiled environment and in another."""
     use_one_thread()
-    for env in ("CartPole-v1", "Acrobot-v1"):
+    for env in ("CartPole-v1", "FrozenLake-v1"):
         job = Job(
             env=env,
             knobs={"learning_starts": 0, "net_arch": (2,), "batch_size": 2},

@@ -1,4 +1,4 @@
-"""Segments in CartPole, compiled: one agent after the other does all of its steps and updates."""
+"""Segments in a compiled environment: one agent after the other does all its steps and updates."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
-from worker.trainers.dqn.compiled import cartpole
-from worker.trainers.dqn.compiled.cartpole import F64, STEP, TO_LEARN, Course
+from worker.trainers.dqn.compiled import segments
 from worker.trainers.dqn.compiled.learners import Learners
+from worker.trainers.dqn.compiled.segments import STEP, TO_LEARN, Course
+from worker.trainers.dqn.compiled.worlds import World
 from worker.trainers.dqn.episodes import Episodes
 from worker.trainers.dqn.network import StackedNetwork
 from worker.trainers.dqn.params import Params
@@ -18,21 +19,24 @@ from worker.trainers.protocol import Job
 
 _STEPS_PER_CALL = 10_000  # as many take some 20 ms without any learning
 _EPISODES_PER_CALL = 10
-_START = 0.05  # every number of a start is at most as far from 0
 
 
-class InCartPole:
-    """The agents of a job in Gymnasium's CartPole; see `worker.trainers.dqn.stepping.Stepping`.
+class InWorld:
+    """The agents of a job in a compiled environment; see `worker.trainers.dqn.stepping.Stepping`.
 
     Args:
         job: What to train.
         params: Its knobs.
         learners: Its agents.
+        world: Where they act.
         limit: Steps of the longest episode.
     """
 
-    def __init__(self, job: Job, params: Params, learners: Learners, *, limit: int) -> None:
-        self._job, self._params, self._learners, self._limit = job, params, learners, limit
+    def __init__(
+        self, job: Job, params: Params, learners: Learners, *, world: World, limit: int
+    ) -> None:
+        self._job, self._params, self._learners = job, params, learners
+        self._world, self._limit = world, limit
 
     def train(self, segment: int) -> Generator[int, None, Steps]:
         """See `Stepping`."""
@@ -46,8 +50,10 @@ class InCartPole:
             done += self._job.eval_every
         self._learners.end()
         self._learners.wrote(self._job.eval_every)
-        ended = np.stack([course.ended for course in courses], axis=1)  # [T, S]
-        return Steps(np.ones(ended.shape), ended)
+        return Steps(  # [T, S]
+            np.stack([course.rewards for course in courses], axis=1),
+            np.stack([course.ended for course in courses], axis=1),
+        )
 
     def _courses(self, segment: int) -> list[Course]:
         job, params = self._job, self._params
@@ -55,27 +61,35 @@ class InCartPole:
         explore, random_actions = exploration(  # [T, S], [T, S]
             streams(job.seeds, segment, Purpose.EXPLORATION),
             params,
-            actions=2,
+            actions=self._world.actions,
             steps=range(before, before + job.eval_every),
             train_steps=job.train_steps,
         )
-        return [
-            Course(
-                train_freq=params.train_freq,
-                updates_per_round=params.updates_per_round,
-                learning_starts=params.learning_starts,
-                target_update_interval=params.target_update_interval,
-                max_episode_steps=self._limit,
-                first=before,
-                explore=np.ascontiguousarray(explore[:, i]),
-                random_action=np.ascontiguousarray(random_actions[:, i]),
-                starts=_starts(env_seeds(source, 1)[0], job.eval_every + 1),
-                state=np.zeros(4),
-                ended=np.zeros(job.eval_every, np.bool_),
-                clock=np.zeros(4, np.int64),
+        found = []
+        for i, source in enumerate(streams(job.seeds, segment, Purpose.ENVIRONMENT)):
+            rng = np.random.default_rng(env_seeds(source, 1)[0])
+            starts, first_seen = self._world.starts(rng, job.eval_every + 1)
+            found.append(
+                Course(
+                    env=self._world.number,
+                    train_freq=params.train_freq,
+                    updates_per_round=params.updates_per_round,
+                    learning_starts=params.learning_starts,
+                    target_update_interval=params.target_update_interval,
+                    max_episode_steps=self._limit,
+                    first=before,
+                    explore=np.ascontiguousarray(explore[:, i]),
+                    random_action=np.ascontiguousarray(random_actions[:, i]),
+                    starts=starts,
+                    first_seen=first_seen,
+                    state=starts[0].copy(),
+                    seen=first_seen[0].copy(),
+                    rewards=np.zeros(job.eval_every),
+                    ended=np.zeros(job.eval_every, np.bool_),
+                    clock=np.zeros(4, np.int64),
+                )
             )
-            for i, source in enumerate(streams(job.seeds, segment, Purpose.ENVIRONMENT))
-        ]
+        return found
 
     def _train_one(self, i: int, course: Course, rng: np.random.Generator) -> Iterator[None]:
         """Train agent `i` through its course, in pieces."""
@@ -87,7 +101,7 @@ class InCartPole:
             )
             # As many words as are used, so that what is drawn does not depend on the pieces.
             words = rng.integers(0, 2**32, (min(due, learners.updates_per_call), size), np.uint32)
-            cartpole.train(learners.rule, learners.each[i], learners.scratch, course, until, words)
+            segments.train(learners.rule, learners.each[i], learners.scratch, course, until, words)
             yield
 
     def _updates_between(self, before: int, after: int) -> int:
@@ -102,20 +116,28 @@ class InCartPole:
     ) -> Generator[None, None, Episodes]:
         """See `Stepping`."""
         sizes, flat = np.array(network.sizes, np.int64), network.flat.numpy()
+        returns = np.zeros((network.stack, count))
         lengths = np.zeros((network.stack, count), np.int64)
         for i, source in enumerate(sources):
-            starts = np.concatenate([_starts(seed, 1) for seed in env_seeds(source, count)])
+            drawn = [
+                self._world.starts(np.random.default_rng(seed), 1)
+                for seed in env_seeds(source, count)
+            ]
+            starts, seen = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
             for at in range(0, count, _EPISODES_PER_CALL):
                 some = slice(at, at + _EPISODES_PER_CALL)
-                cartpole.play(sizes, flat[i], starts[some], self._limit, lengths[i, some])
+                segments.play(
+                    self._world.number,
+                    sizes,
+                    flat[i],
+                    starts[some],
+                    seen[some],
+                    self._limit,
+                    returns[i, some],
+                    lengths[i, some],
+                )
                 yield
-        return Episodes(lengths.astype(np.float64), lengths)
+        return Episodes(returns, lengths)
 
     def close(self) -> None:
         """See `Stepping`; there is nothing to close."""
-
-
-def _starts(seed: int, count: int) -> F64:
-    """The states that the first `count` episodes of an environment with this seed begin in."""
-    starts: F64 = np.random.default_rng(seed).uniform(-_START, _START, (count, 4))
-    return starts
