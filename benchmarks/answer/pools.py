@@ -24,7 +24,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.answer.strategies import Fresh, Searched, needed
+from benchmarks.answer.strategies import Fresh
 from trialfleet.search import space
 from trialfleet.study.file import load
 from trialfleet.study.spec import Spec
@@ -98,14 +98,13 @@ def fill(
     trials: list[FrozenTrial],
     folder: Path,
     *,
-    tops: list[int],
+    wanted: list[int],
     seeds: int,
     jobs: int,
 ) -> dict[int, Fresh]:
-    """The pool: so many seeds of each configuration that a strategy may retrain."""
+    """The pool: so many seeds of each configuration that is wanted, by trial."""
     spec = load(study)
     path = folder / f"pool-{study_seed}.csv"
-    wanted = needed(Searched(trials=trials, truth={}, study_seed=study_seed), tops)
     by_number = {trial.number: trial for trial in trials}
     there = {(row["trial"], row["seed"]) for row in _rows(path)}
     left = []
