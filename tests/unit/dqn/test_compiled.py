@@ -12,8 +12,8 @@ import torch
 
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import ends, evaluations, fingerprint, numbers, training
-from worker.trainers.dqn import compiled
 from worker.trainers.dqn.compiled import environments, learning
+from worker.trainers.dqn.worlds import world_of
 from worker.trainers.environment import Environment, Wrapping
 from worker.trainers.protocol import Evaluation, NonFiniteError, Progress, Score
 
@@ -60,8 +60,9 @@ def test_it_learns_what_the_plain_training_learns(changes: dict[str, Any], env_i
 def test_its_environments_are_gymnasiums(env_id: str) -> None:
     """To the bit: starts, what is seen of them, and steps far beyond where an episode ends."""
     env = gymnasium.make(env_id, disable_env_checker=True).unwrapped
-    world = compiled.world_of(env_id)
+    world = world_of(env_id)
     assert world is not None
+    number = environments.NUMBERS[world.name]
     states, seen = world.starts(np.random.default_rng(3), 100)
     rng = np.random.default_rng(4)
     for episode, (state, first) in enumerate(zip(states, seen, strict=True)):
@@ -69,23 +70,26 @@ def test_its_environments_are_gymnasiums(env_id: str) -> None:
         assert first.tobytes() == observation.tobytes()
         for action in rng.integers(world.actions, size=120):
             observation, reward, terminated, _, _ = env.step(int(action))
-            assert environments.step(world.number, state, action) == (reward, terminated)
-            environments.observe(world.number, state, first)
+            assert environments.step(number, state, action, environments.TWO) == (
+                reward,
+                terminated,
+            )
+            environments.observe(number, state, first)
             assert first.tobytes() == observation.tobytes()
             theirs = np.array(env.state)  # type: ignore[attr-defined]
-            assert np.array_equal(state[: len(theirs)], theirs)
+            assert np.array_equal(state, theirs)
             if terminated and env_id == "CartPole-v1":
                 env.steps_beyond_terminated = None  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("env_id", COMPILED)
 def test_which_environments_are_compiled(env_id: str) -> None:
-    assert compiled.world_of(env_id) is not None
-    assert compiled.world_of(Environment(id=env_id, max_episode_steps=30)) is not None
+    assert world_of(env_id) is not None
+    assert world_of(Environment(id=env_id, max_episode_steps=30)) is not None
     around = [Wrapping(name="gymnasium.wrappers:TimeAwareObservation")]
-    assert compiled.world_of(Environment(id=env_id, wrappers=around)) is None
-    assert compiled.world_of(Environment(id=env_id, args={"render_mode": None})) is None
-    assert compiled.world_of("FrozenLake-v1") is None
+    assert world_of(Environment(id=env_id, wrappers=around)) is None
+    assert world_of(Environment(id=env_id, args={"render_mode": None})) is None
+    assert world_of("FrozenLake-v1") is None
 
 
 def test_cartpole_registered_with_arguments_is_stepped_by_gymnasium() -> None:
@@ -98,7 +102,7 @@ def test_cartpole_registered_with_arguments_is_stepped_by_gymnasium() -> None:
         kwargs={"sutton_barto_reward": True},
     )
     try:
-        assert compiled.world_of("Punished-v0") is None
+        assert world_of("Punished-v0") is None
     finally:
         del gymnasium.registry["Punished-v0"]
 

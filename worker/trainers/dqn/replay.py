@@ -69,6 +69,11 @@ class ReplayMemory:
         row[:, 2 * o + 2] = terminal_t
         self._t += 1
 
+    def put(self, rows: Tensor) -> None:
+        """Remember one step of every agent, as its rows [S, W] that lie on the device."""
+        self.storage[:, self.position] = rows
+        self.wrote(1)
+
     def flush(self) -> None:
         """Move what `add` has staged to where `sample` finds it."""
         if not self._t:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -50,6 +51,16 @@ class Stepping(Protocol):
 Learn = Callable[[NDArray[np.uint32]], Iterator[None]]
 
 
+def learn_plainly(
+    agent: Agent, replay: ReplayMemory, params: Params, words: NDArray[np.uint32]
+) -> Iterator[None]:
+    """Do that with PyTorch, wherever the agents are."""
+    rows = replay.rows(words)  # [G, S, B]
+    for some in torch.split(rows, params.batches_together):
+        agent.update(replay.sample(some))
+        yield
+
+
 class EveryEnv:
     """Steps in any environment, each of them a call of Gymnasium's for all agents."""
 
@@ -66,7 +77,7 @@ class EveryEnv:
     ) -> None:
         self._job, self._params, self._agent, self._replay = job, params, agent, replay
         self._actions, self._normalizer = actions, normalizer
-        self._learn = learn or self._learn_plainly
+        self._learn = learn or partial(learn_plainly, agent, replay, params)
         self._env = envs.Copies(job.env, len(job.seeds))
 
     def train(self, segment: int) -> Generator[int, None, Steps]:
@@ -112,12 +123,6 @@ class EveryEnv:
         if self._normalizer is not None:
             self._normalizer.update(updates=agent.updates)
         return Steps(rewards, ended)
-
-    def _learn_plainly(self, words: NDArray[np.uint32]) -> Iterator[None]:
-        rows = self._replay.rows(words)  # [G, S, B]
-        for some in torch.split(rows, self._params.batches_together):
-            self._agent.update(self._replay.sample(some))
-            yield
 
     def play(
         self, network: StackedNetwork, sources: Sequence[np.random.SeedSequence], count: int

@@ -15,11 +15,13 @@ from worker.trainers import envs
 from worker.trainers.dqn.agent import Agent
 from worker.trainers.dqn.episodes import Episodes, mean_return_of_ended
 from worker.trainers.dqn.network import KeptNetworks, StackedNetwork
+from worker.trainers.dqn.on_device import OnDevice
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.randomness import Purpose, streams
 from worker.trainers.dqn.replay import ReplayMemory
 from worker.trainers.dqn.scaling import Normalizer
 from worker.trainers.dqn.stepping import EveryEnv, Learn, Stepping, Steps
+from worker.trainers.dqn.worlds import world_of
 from worker.trainers.protocol import Evaluation, Event, Job, NonFiniteError, Progress, Score
 
 _SECONDS_PER_PROGRESS = 0.1
@@ -70,16 +72,19 @@ class Training:
         """The fastest way there is for this job."""
         job, params, agent, replay = self._job, self._params, self._agent, self._replay
         learn: Learn | None = None
+        world = world_of(job.env) if self._normalizer is None else None
         if job.compiled and job.device == "cpu" and params.precision == "fp32":
             # Here, because it takes a while, and where it is not installed nothing needs it.
             from worker.trainers.dqn import compiled
 
             learners = compiled.Learners(params, agent, replay)
-            world = compiled.world_of(job.env) if self._normalizer is None else None
             if world is not None:
                 limit = shape.max_episode_steps
                 return compiled.InWorld(job, params, learners, world=world, limit=limit)
             learn = learners.learn
+        elif job.device != "cpu" and world is not None:
+            limit = shape.max_episode_steps
+            return OnDevice(job, params, agent, replay, world=world, limit=limit)
         return EveryEnv(
             job,
             params,

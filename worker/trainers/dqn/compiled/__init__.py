@@ -49,8 +49,7 @@ _config.CACHE_DIR = str(_cache_folder())
 try:
     from worker.trainers.dqn.compiled.course import InWorld
     from worker.trainers.dqn.compiled.learners import Learners
-    from worker.trainers.dqn.compiled.worlds import world_of
 finally:
     _config.CACHE_DIR = _before
 
-__all__ = ["InWorld", "Learners", "world_of"]
+__all__ = ["InWorld", "Learners"]

@@ -7,14 +7,15 @@ from collections.abc import Generator, Iterator, Sequence
 import numpy as np
 
 from worker.trainers.dqn.compiled import segments
+from worker.trainers.dqn.compiled.environments import NUMBERS, TWO
 from worker.trainers.dqn.compiled.learners import Learners
 from worker.trainers.dqn.compiled.segments import STEP, TO_LEARN, Course
-from worker.trainers.dqn.compiled.worlds import World
 from worker.trainers.dqn.episodes import Episodes
 from worker.trainers.dqn.network import StackedNetwork
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.randomness import Purpose, env_seeds, exploration, streams
 from worker.trainers.dqn.stepping import Steps
+from worker.trainers.dqn.worlds import World
 from worker.trainers.protocol import Job
 
 _STEPS_PER_CALL = 10_000  # as many take some 20 ms without any learning
@@ -37,6 +38,7 @@ class InWorld:
     ) -> None:
         self._job, self._params, self._learners = job, params, learners
         self._world, self._limit = world, limit
+        self._number = NUMBERS[world.name]
 
     def train(self, segment: int) -> Generator[int, None, Steps]:
         """See `Stepping`."""
@@ -71,7 +73,8 @@ class InWorld:
             starts, first_seen = self._world.starts(rng, job.eval_every + 1)
             found.append(
                 Course(
-                    env=self._world.number,
+                    env=self._number,
+                    two=TWO,
                     train_freq=params.train_freq,
                     updates_per_round=params.updates_per_round,
                     learning_starts=params.learning_starts,
@@ -127,7 +130,8 @@ class InWorld:
             for at in range(0, count, _EPISODES_PER_CALL):
                 some = slice(at, at + _EPISODES_PER_CALL)
                 segments.play(
-                    self._world.number,
+                    self._number,
+                    TWO,
                     sizes,
                     flat[i],
                     starts[some],

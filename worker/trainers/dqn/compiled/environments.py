@@ -15,6 +15,10 @@ F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 
 CARTPOLE, ACROBOT, MOUNTAIN_CAR = range(3)
+NUMBERS = {"CartPole": CARTPOLE, "Acrobot": ACROBOT, "MountainCar": MOUNTAIN_CAR}
+# An Acrobot squares by a power with this exponent. It is an argument everywhere, because of a 2
+# that it can see a compiler makes a product, whose last bit is now and then another.
+TWO = 2.0
 
 # Each operation is rounded as written. That is said outright, because a function that says nothing
 # is compiled as its caller is.
@@ -71,13 +75,9 @@ def _wrapped(angle: float) -> float:
 
 
 @exact
-def step_acrobot(state: F64, action: int) -> tuple[float, bool]:
-    """`state` [5]: both angles and both angular velocities, and the number 2.
-
-    Gymnasium squares by a power, whose last bit is now and then another than a product's; of a 2
-    that it can see a compiler would make a product.
-    """
-    torque, two = action - 1.0, state[4]
+def step_acrobot(state: F64, action: int, two: float) -> tuple[float, bool]:
+    """`state` [4]: both angles and both angular velocities."""
+    torque = action - 1.0
     k = np.empty((4, 4))
     y = np.empty(4)
     _acrobot_slope(state, torque, two, k[0])
@@ -109,12 +109,12 @@ def step_mountain_car(state: F64, action: int) -> tuple[float, bool]:
 
 
 @exact
-def step(env: int, state: F64, action: int) -> tuple[float, bool]:
+def step(env: int, state: F64, action: int, two: float) -> tuple[float, bool]:
     """Move `state` on by one step; the reward, and whether the episode terminated."""
     if env == CARTPOLE:
         return step_cartpole(state, action)
     if env == ACROBOT:
-        return step_acrobot(state, action)
+        return step_acrobot(state, action, two)
     return step_mountain_car(state, action)
 
 

@@ -28,6 +28,7 @@ class Course(NamedTuple):
     """One agent's segment: what was drawn for it, and what came of it."""
 
     env: int  # in `environments`
+    two: float  # see `environments`
     train_freq: int
     updates_per_round: int
     learning_starts: int
@@ -78,7 +79,7 @@ def train(
             action = course.random_action[t]
         else:
             action = greedy(rule.sizes, learner.online, seen, room)
-        reward, terminated = step(course.env, state, action)
+        reward, terminated = step(course.env, state, action, course.two)
         observe(course.env, state, seen)
         row[inputs : 2 * inputs] = seen
         row[2 * inputs] = np.float32(action)
@@ -103,6 +104,7 @@ def train(
 @fast
 def play(
     env: int,
+    two: float,
     sizes: I64,
     network: F32,
     starts: F64,
@@ -119,7 +121,7 @@ def play(
         seen[:] = first_seen[episode]
         length, total, terminated = 0, 0.0, False
         while not terminated and length < limit:
-            reward, terminated = step(env, state, greedy(sizes, network, seen, room))
+            reward, terminated = step(env, state, greedy(sizes, network, seen, room), two)
             observe(env, state, seen)
             total += reward
             length += 1

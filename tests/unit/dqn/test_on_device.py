@@ -1,0 +1,93 @@
+"""The tensor code that GPUs train with, on the CPU, against Gymnasium and the plain training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.dqn.settings import PARAMS
+from tests.unit.dqn.short import ends, training
+from worker.trainers.dqn.on_device import OnDevice
+from worker.trainers.dqn.params import Params
+from worker.trainers.dqn.tensors import TENSOR_ENVS
+from worker.trainers.dqn.trainer import Training
+from worker.trainers.dqn.worlds import world_of
+from worker.trainers.protocol import Evaluation
+
+ENVS = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0"]
+
+
+def on_device(env_id: str, params: Params = PARAMS) -> Training:
+    """A training as on a GPU."""
+    running = training(params=params, env_id=env_id)
+    world, limit = world_of(env_id), gymnasium.spec(env_id).max_episode_steps
+    assert world is not None
+    assert limit is not None
+    running._stepping = OnDevice(
+        running._job, params, running._agent, running._replay, world=world, limit=limit
+    )
+    return running
+
+
+@pytest.mark.parametrize("env_id", ENVS)
+def test_its_environments_are_gymnasiums(env_id: str) -> None:
+    """One step from states all over the place, angles that wrap among them."""
+    env = gymnasium.make(env_id, disable_env_checker=True).unwrapped
+    world = world_of(env_id)
+    assert world is not None
+    ours = TENSOR_ENVS[world.name]
+    rng = np.random.default_rng(5)
+    size = world.starts(rng, 1)[0].shape[1]
+    scale = {"CartPole-v1": 0.4, "Acrobot-v1": 4.0, "MountainCar-v0": 0.5}[env_id]
+    states = rng.uniform(-scale, scale, (400, size))
+    if env_id == "MountainCar-v0":
+        states = np.stack([rng.uniform(-1.2, 0.6, 400), rng.uniform(-0.07, 0.07, 400)], axis=1)
+    actions = rng.integers(world.actions, size=400)
+    after, terminated = ours.step(torch.from_numpy(states), torch.from_numpy(actions))
+    rewards, seen = ours.reward(terminated), ours.observe(after)
+    for i in range(400):
+        env.reset()
+        env.state = states[i].copy()  # type: ignore[attr-defined]
+        observation, reward, ended, _, _ = env.step(int(actions[i]))
+        assert np.allclose(after[i], np.array(env.state), rtol=0, atol=1e-12)  # type: ignore[attr-defined]
+        assert np.allclose(seen[i], observation, atol=1e-6)
+        assert (rewards[i].item(), bool(terminated[i])) == (reward, ended)
+    assert 0 < terminated.sum() < 400
+
+
+@pytest.mark.parametrize("env_id", ENVS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_it_trains_as_in_gymnasium(env_id: str, precision: Literal["fp32", "bf16"]) -> None:
+    """The same draws and the same arithmetic; only sines and small products round otherwise."""
+    params = replace(PARAMS, learning_starts=200, precision=precision)
+    wanted, found = training(params=params, env_id=env_id), on_device(env_id, params)
+    for running in (wanted, found):
+        list(running._train())
+    for name, array in wanted.state().items():
+        assert np.allclose(array, found.state()[name], rtol=2e-3, atol=2e-4), name
+
+
+@pytest.mark.parametrize("env_id", ENVS)
+def test_it_plays_the_episodes_that_gymnasium_plays(env_id: str) -> None:
+    wanted, found = training(env_id=env_id), on_device(env_id)
+    # The first of them: later on, roundings have grown, and another action may be the best one.
+    one, other = (
+        next(e for e in ends(each) if isinstance(e, Evaluation)) for each in (wanted, found)
+    )
+    for name in ("return", "length"):
+        assert np.array_equal(one.metrics[name], other.metrics[name]), name
+
+
+def test_a_gpu_trains_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that is none here, up to where something is put on it."""
+    running = training(compiled=True)
+    made = Training._make_stepping
+    job = replace(running._job, device="meta")
+    object.__setattr__(running, "_job", job)
+    shape = type("Shape", (), {"max_episode_steps": 500, "actions": 2})()
+    assert isinstance(made(running, shape), OnDevice)
