@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -12,6 +14,7 @@ import torch
 
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import ends, evaluations, fingerprint, numbers, training
+from worker.trainers.dqn import compiled
 from worker.trainers.dqn.compiled import environments, learning
 from worker.trainers.dqn.worlds import world_of
 from worker.trainers.environment import Environment, Wrapping
@@ -181,3 +184,23 @@ def test_a_product_that_is_cut_is_the_product(m: int, k: int, n: int) -> None:
     assert np.allclose(out, a @ b, rtol=1e-4, atol=1e-3)
     learning.multiply_transposed(np.ascontiguousarray(a.T), b, out, room)
     assert np.allclose(out, a @ b, rtol=1e-4, atol=1e-3)
+
+
+def test_machine_code_is_kept_by_its_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numba goes on with what it has, though a function of another file has changed."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = compiled._cache_folder()
+    assert first.parent == tmp_path / "cache" / "trialfleet"
+    assert compiled._cache_folder() == first
+    sources = tmp_path / "sources"
+    shutil.copytree(Path(compiled.__file__).parent, sources)
+    monkeypatch.setattr(compiled, "__file__", str(sources / "__init__.py"))
+    assert compiled._cache_folder() == first
+    with (sources / "environments.py").open("a") as source:
+        source.write("# changed\n")
+    assert compiled._cache_folder() not in (first, sources)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(sources))
+    assert compiled._cache_folder() == sources, "who says where is heard"
