@@ -15,7 +15,7 @@ import torch
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import ends, evaluations, fingerprint, numbers, training
 from worker.trainers.dqn import compiled
-from worker.trainers.dqn.compiled import environments, learning
+from worker.trainers.dqn.compiled import environments, passes
 from worker.trainers.dqn.worlds import world_of
 from worker.trainers.environment import Environment, Wrapping
 from worker.trainers.protocol import Evaluation, NonFiniteError, Progress, Score
@@ -180,9 +180,9 @@ def test_a_product_that_is_cut_is_the_product(m: int, k: int, n: int) -> None:
     rng = np.random.default_rng(0)
     a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((m, k), (k, n)))
     out, room = np.empty((m, n), np.float32), np.empty((m, n), np.float32)
-    learning.multiply(a, b, out)
+    passes.multiply(a, b, out)
     assert np.allclose(out, a @ b, rtol=1e-4, atol=1e-3)
-    learning.multiply_transposed(np.ascontiguousarray(a.T), b, out, room)
+    passes.multiply_transposed(np.ascontiguousarray(a.T), b, out, room)
     assert np.allclose(out, a @ b, rtol=1e-4, atol=1e-3)
 
 

@@ -8,17 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.trainers.dqn.compiled.environments import F64, observe, step
-from worker.trainers.dqn.compiled.learning import (
-    F32,
-    I64,
-    Learner,
-    Rule,
-    Scratch,
-    fast,
-    follow,
-    greedy,
-    learn,
-)
+from worker.trainers.dqn.compiled.learning import Learner, Rule, Scratch, follow, learn
+from worker.trainers.dqn.compiled.passes import F32, I64, fast, greedy
 
 # What `clock` counts.
 STEP, EPISODE_STEP, EPISODE, TO_LEARN = 0, 1, 2, 3
@@ -94,7 +85,7 @@ def train(
             clock[EPISODE_STEP] = 0
         clock[STEP] += 1
         done = course.first + clock[STEP]
-        # The order within a step is that of `worker.trainers.dqn.stepped`.
+        # The order within a step is that of `worker.trainers.dqn.stepping`.
         if done % course.target_update_interval == 0:
             follow(rule, learner)
         if done % course.train_freq == 0 and done > course.learning_starts:
