@@ -55,8 +55,9 @@ SETTINGS = {
 }
 
 
-# Steps that are timed: long enough past `learning_starts`, short enough to be repeated.
-TIMED_STEPS = {"light": 30_000, "heavy": 1_000 + 16 * 256}
+# Steps that are timed: long enough past `learning_starts`, short enough to be repeated, and whole
+# rounds, because Stable-Baselines3 ends no round early.
+TIMED_STEPS = {"light": 30_000, "heavy": 19 * 256}
 
 
 def updates(params: Params, steps: int) -> int:
