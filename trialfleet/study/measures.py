@@ -209,7 +209,7 @@ def as_score(value: float, *, like: float | None = None, sign: str = "") -> str:
         sign: "+" for one in any case.
     """
     small = abs(value if like is None else like) < 2
-    return f"{value:{sign}.{3 if small else 1}f}"
+    return f"{value:{sign},.{3 if small else 1}f}"
 
 
 def check_measure(

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from trialfleet.study.measures import as_score
+
 _NARROWEST = 240  # pixels; less has no room for the text
 _STRIP = 24  # pixels above the picture
 _MARGIN = 8
@@ -30,7 +32,7 @@ class Told:
     def text(self) -> str:
         """How the episode stands."""
         number = f"episode {self.episode}/{self.episodes}   " if self.episodes > 1 else ""
-        total = f"{self.total:,.0f}" if self.total == round(self.total) else f"{self.total:,.1f}"
+        total = f"{self.total:,.0f}" if self.total == round(self.total) else as_score(self.total)
         return f"{number}step {self.step:,}   return {total}"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.studyfiles import in_table, refusal
 from trialfleet.study.file import parse
-from trialfleet.study.measures import SCORE, Objective, amount
+from trialfleet.study.measures import SCORE, Objective, amount, as_score
 from trialfleet.study.spec import Spec
 
 
@@ -124,3 +124,16 @@ def test_values_are_told_with_the_digits_that_matter() -> None:
     ]
     assert SCORE.told(1.5) == "1.5"
     assert Objective.parse("parameters").told(4_610.0) == "parameters 4,610.0"
+
+
+def test_small_scores_have_more_decimals() -> None:
+    assert [as_score(value) for value in (500.0, -1234.56, 2.0, 1.96, -0.25, 0.0)] == [
+        "500.0",
+        "-1,234.6",
+        "2.0",
+        "1.960",
+        "-0.250",
+        "0.000",
+    ]
+    assert as_score(0.27, like=480.0, sign="+") == "+0.3"
+    assert as_score(0.27, like=0.9, sign="+") == "+0.270"
