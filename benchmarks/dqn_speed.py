@@ -32,8 +32,8 @@ from worker.trainers.threads import use_one_thread
 _EDGE = 1024  # of the square matrices whose product says what the CPU can do
 
 
-def train(params: Params, agents: int, steps: int, *, compiled: bool) -> float:
-    """Seconds that a training takes."""
+def train(params: Params, agents: int, steps: int, *, compiled: bool) -> tuple[float, Training]:
+    """Do one segment's steps and updates, without its evaluation; the seconds that took."""
     job = Job(
         env="CartPole-v1",
         knobs=asdict(params),
@@ -42,6 +42,7 @@ def train(params: Params, agents: int, steps: int, *, compiled: bool) -> float:
         eval_every=steps,
         eval_episodes=1,
         score_episodes=1,
+        keep="last",
         compiled=compiled,
     )
     training = Training(job)
@@ -50,7 +51,7 @@ def train(params: Params, agents: int, steps: int, *, compiled: bool) -> float:
         pass
     seconds = time.perf_counter() - began
     training.close()
-    return seconds
+    return seconds, training
 
 
 def operations(params: Params) -> int:
@@ -79,12 +80,13 @@ def compare(name: str, stacks: list[int], *, rounds: int) -> None:
         for agents in stacks:
             # The products before and after, so that a drift in between does not favour either.
             before = operations_per_second()
-            seconds = train(params, agents, steps, compiled=True)
+            seconds, _ = train(params, agents, steps, compiled=True)
             peak = (before + operations_per_second()) / 2
+            plainly, _ = train(params, agents, steps, compiled=False)
             products = agents * updates(params, steps) * operations(params) / peak
             row = {
                 "compiled": agents * steps / seconds,
-                "plain": agents * steps / train(params, agents, steps, compiled=False),
+                "plain": agents * steps / plainly,
                 "products": agents * steps / products,
                 "x products": seconds / products,
                 "peak": peak,

@@ -44,26 +44,9 @@ Train = Callable[[Params, int, int], Trained]  # of params, agents, steps
 
 def ours(params: Params, agents: int, steps: int, *, compiled: bool) -> Trained:
     """Ours."""
-    from worker.trainers.dqn.trainer import Training
-    from worker.trainers.protocol import Job
+    from benchmarks.dqn_speed import train
 
-    training = Training(
-        Job(
-            env="CartPole-v1",
-            knobs=asdict(params),
-            seeds=range(agents),
-            train_steps=steps,
-            eval_every=steps,
-            eval_episodes=1,
-            score_episodes=1,
-            keep="last",
-            compiled=compiled,
-        )
-    )
-    began = time.perf_counter()
-    for _ in training._train():  # without the evaluation that ends a segment
-        pass
-    seconds = time.perf_counter() - began
+    seconds, training = train(params, agents, steps, compiled=compiled)
 
     def play() -> float:
         from worker.trainers.dqn.episodes import evaluate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,9 +20,11 @@ from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.randomness import Purpose, streams
 from worker.trainers.dqn.replay import ReplayMemory
 from worker.trainers.dqn.scaling import Normalizer
-from worker.trainers.dqn.stepping import EveryEnv, Learn, Stepping, Steps
+from worker.trainers.dqn.stepping import EveryEnv, Learn, Stepping
 from worker.trainers.dqn.worlds import world_of
 from worker.trainers.protocol import Evaluation, Event, Job, NonFiniteError, Progress, Score
+
+_Result = TypeVar("_Result")
 
 _SECONDS_PER_PROGRESS = 0.1
 _REMEMBERED_STATES = 256  # of each agent, whose values "q_mean" is the mean of
@@ -72,6 +74,7 @@ class Training:
         """The fastest way there is for this job."""
         job, params, agent, replay = self._job, self._params, self._agent, self._replay
         learn: Learn | None = None
+        limit = shape.max_episode_steps
         world = world_of(job.env) if self._normalizer is None else None
         if job.compiled and job.device == "cpu" and params.precision == "fp32":
             # Here, because it takes a while, and where it is not installed nothing needs it.
@@ -79,11 +82,9 @@ class Training:
 
             learners = compiled.Learners(params, agent, replay)
             if world is not None:
-                limit = shape.max_episode_steps
                 return compiled.InWorld(job, params, learners, world=world, limit=limit)
             learn = learners.learn
         elif job.device != "cpu" and world is not None:
-            limit = shape.max_episode_steps
             return OnDevice(job, params, agent, replay, world=world, limit=limit)
         return EveryEnv(
             job,
@@ -125,15 +126,7 @@ class Training:
         """Do one segment's steps and updates; return its metrics [S]."""
         updates_before, began = self._agent.updates, time.monotonic()
         self._agent.loss_sum.zero_()
-        training = self._stepping.train(self.segment)
-        while True:
-            try:
-                done = next(training)
-            except StopIteration as end:
-                steps: Steps = end.value
-                break
-            if self._progress_is_due():
-                yield Progress(step=self._step + done)
+        steps = yield from self._paced(self._stepping.train(self.segment), self._step)
         seconds = time.monotonic() - began
         self._refuse_bad_rewards(steps.rewards)
         return self._measure(*steps, self._agent.updates - updates_before, seconds)
@@ -184,23 +177,24 @@ class Training:
         """Play `count` greedy episodes with each agent of `network`, after `segment`."""
         playing = self._stepping.play(network, streams(self._job.seeds, segment, purpose), count)
         step = (segment + 1) * self._job.eval_every
-        while True:
-            try:
-                next(playing)
-            except StopIteration as end:
-                episodes: Episodes = end.value
-                break
-            if self._progress_is_due():
-                yield Progress(step=step)
+        episodes = yield from self._paced(playing, step)
         self._refuse_non_finite(f"a return of {self._job.env}", episodes.returns.sum(1), step)
         return episodes
 
-    def _progress_is_due(self) -> bool:
-        now = time.monotonic()
-        if now - self._told < _SECONDS_PER_PROGRESS:
-            return False
-        self._told = now
-        return True
+    def _paced(
+        self, work: Generator[int | None, None, _Result], step: int
+    ) -> Generator[Progress, None, _Result]:
+        """Do the work, which pauses often and may say how far from `step` it is by then."""
+        while True:
+            try:
+                done = next(work)
+            except StopIteration as end:
+                result: _Result = end.value
+                return result
+            now = time.monotonic()
+            if now - self._told >= _SECONDS_PER_PROGRESS:
+                self._told = now
+                yield Progress(step=step + (done or 0))
 
     def _refuse_bad_rewards(self, rewards: NDArray[np.float64]) -> None:
         """Raise for the first of a segment's rewards [T, S] that is not finite."""

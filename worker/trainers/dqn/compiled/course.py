@@ -50,8 +50,7 @@ class InWorld:
             for _ in self._train_one(i, course, np.random.default_rng(source)):
                 yield (done + int(course.clock[STEP])) // len(courses)
             done += self._job.eval_every
-        self._learners.end()
-        self._learners.wrote(self._job.eval_every)
+        self._learners.end(steps=self._job.eval_every)
         return Steps(  # [T, S]
             np.stack([course.rewards for course in courses], axis=1),
             np.stack([course.ended for course in courses], axis=1),

@@ -83,13 +83,10 @@ class Learners:
             learner.held[:] = self._replay.position, self._replay.size
             learner.updates[0] = self._agent.updates
 
-    def end(self) -> None:
-        """Tell the agents how many updates the compiled side has made."""
+    def end(self, *, steps: int = 0) -> None:
+        """Tell the agents what the compiled side has done: updates, and `steps` remembered."""
         self._agent.updates = int(self.each[0].updates[0])
         self._agent.moments["step"].fill_(self._agent.updates)
-
-    def wrote(self, steps: int) -> None:
-        """Tell the replay memory of what the compiled side has written to it."""
         self._replay.wrote(steps)
 
     def learn(self, words: NDArray[np.uint32]) -> Iterator[None]:
