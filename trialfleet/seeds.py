@@ -13,7 +13,7 @@ from itertools import count as count_from
 import numpy as np
 
 # The first number of each spawn key. Changing one changes every result: never do it.
-_SEARCH, _FRESH, _SAMPLER, _SHARED, _AUDIT, _RACE, _CONFIRMATION, _RACE_TEST = range(8)
+_SEARCH, _FRESH, _SAMPLER, _SHARED, _AUDIT, _RACE, _CONFIRMATION = range(7)
 
 # PyTorch's CPU generator uses only the low 32 bits of a seed, so seeds must differ in those.
 _LOW_BITS = 0xFFFF_FFFF
@@ -49,11 +49,6 @@ def race_seeds(study_seed: int, finalist: int, count: int) -> list[int]:
 def confirmation_seeds(study_seed: int, finalist: int, count: int) -> list[int]:
     """The seeds on which a finalist is confirmed that has won, as `race_seeds` has them."""
     return [seed | 3 for seed in _of_finalist(study_seed, _CONFIRMATION, finalist, count)]
-
-
-def race_test_seed(study_seed: int, block: int) -> int:
-    """The seed of what the tests after a block of the race draw, 0 <= seed < 2**32."""
-    return _draw32(study_seed, _RACE_TEST, block)
 
 
 def sampler_seed(study_seed: int, trial_number: int) -> int:

@@ -28,7 +28,6 @@ import numpy as np
 
 from benchmarks.answer import pools, seeds, strategies, synthetic
 from benchmarks.answer.strategies import Fresh, Searched, Told
-from coordinator.race.decisions import ENOUGH
 from trialfleet.study.file import load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +42,6 @@ class Stage:
     blocks: int
     error: float
     confirm: int
-    at_cap: int  # seeds of finalists at the highest score that end the race
 
     @property
     def most(self) -> int:
@@ -81,7 +79,6 @@ def raced(searched: Searched, fresh: Mapping[int, Fresh], stage: Stage, *, confi
         blocks=stage.blocks,
         error=stage.error,
         confirm=confirm,
-        at_cap=stage.at_cap,
     )
 
 
@@ -139,7 +136,6 @@ def real(options: argparse.Namespace) -> Iterator[str]:
         blocks=final.blocks(agents),
         error=final.error,
         confirm=final.confirm,
-        at_cap=options.at_cap,
     )
     if options.pool < stage.most + stage.confirm and not options.winners_only:
         raise SystemExit(f"--pool: a race and its confirmation take {stage.most + stage.confirm}")
@@ -152,7 +148,7 @@ def real(options: argparse.Namespace) -> Iterator[str]:
         answer = export["result"]["confirmation"]
         wanted = [answer["trial"]]
         if not options.winners_only:
-            search = Searched(trials=trials, truth={}, study_seed=study_seed)
+            search = Searched(trials=trials, truth={})
             wanted = strategies.needed(search, [3, stage.top])
         pool = pools.fill(
             options.study,
@@ -176,7 +172,7 @@ def real(options: argparse.Namespace) -> Iterator[str]:
         if options.winners_only:
             yield printed
             continue
-        searched = Searched(trials=trials, truth=truth, study_seed=study_seed)
+        searched = Searched(trials=trials, truth=truth)
         rng = np.random.default_rng(study_seed)
         studies = [(searched, _shuffled(pool, rng)) for _ in range(options.replays)]
         every += studies
@@ -212,7 +208,7 @@ def main() -> None:
     add("--top", type=int, default=10, help="finalists (default: %(default)s)")
     add("--block", type=int, default=4, help="seeds in a block (default: %(default)s)")
     add("--blocks", type=int, default=5, help="at most (default: %(default)s)")
-    add("--error", type=float, default=0.05, help="(default: %(default)s)")
+    add("--error", type=float, default=0.2, help="(default: %(default)s)")
     add("--confirm", type=int, default=30, help="seeds (default: %(default)s)")
     add = kinds.add_parser("seeds", help="made-up tasks: how many seeds a trial gets").add_argument
     add("--studies", type=int, default=300, help="(default: %(default)s)")
@@ -226,13 +222,6 @@ def main() -> None:
     add("--replays", type=int, default=100, help="of each study (default: %(default)s)")
     add("--workers", type=int, default=2, help="processes (default: %(default)s)")
     add("--folder", type=Path, required=True, help="for what was trained")
-    for each in kinds.choices.values():
-        each.add_argument(
-            "--at-cap",
-            type=int,
-            default=ENOUGH,
-            help="seeds of finalists at the highest score that end a race (default: %(default)s)",
-        )
     options = parser.parse_args()
     if options.kind == "cartpole":
         for text in real(options):
@@ -252,7 +241,6 @@ def main() -> None:
         blocks=options.blocks,
         error=options.error,
         confirm=options.confirm,
-        at_cap=options.at_cap,
     )
     for kind in synthetic.KINDS:
         print(f"{kind}: {options.studies} studies of {options.trials} trials")

@@ -54,7 +54,7 @@ class Schedule:
             promising = sorted(trials, key=lambda trial: -trial.values[0])[:reach]
             again = {trial.number: task.trial_with(trial, level, rng) for trial in promising}
             trials = [again.get(trial.number, trial) for trial in trials]
-        return task, Searched(trials=trials, truth=task.truth, study_seed=study_seed)
+        return task, Searched(trials=trials, truth=task.truth)
 
 
 SCHEDULES = (

@@ -12,7 +12,7 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from coordinator.finalists import choose_finalists, choose_racers
-from coordinator.race.decisions import ENOUGH, Racer, Rules, decide, winner_of
+from coordinator.race.decisions import Racer, Rules, decide, winner_of
 
 MARGIN = 0.01  # a winner is right if it is within so much of the best finalist's true mean
 
@@ -31,7 +31,6 @@ class Searched:
 
     trials: list[FrozenTrial]
     truth: Mapping[int, float]  # mean of very many seeds, by trial; of every possible finalist
-    study_seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,18 +81,11 @@ def race(
     blocks: int,
     error: float,
     confirm: int,
-    at_cap: int = ENOUGH,
 ) -> Told:
     """The product's race, and its confirmation on the seeds that follow; 0: the race's mean."""
-    entered = [finalist.number for finalist, _ in choose_racers(searched.trials, top)]
-    rules = Rules(
-        finalists=len(entered),
-        seeds=block,
-        blocks=blocks,
-        error=error,
-        study_seed=searched.study_seed,
-        at_cap=at_cap,
-    )
+    chosen = choose_racers(searched.trials, top)
+    entered = [finalist.number for finalist, _ in chosen]
+    rules = Rules(finalists=len(entered), seeds=block, blocks=blocks, error=error)
     done = dict.fromkeys(range(len(entered)), 0)
     standing = training = [*done]
     while True:
@@ -102,6 +94,8 @@ def race(
         racers = [
             Racer(
                 rank=rank,
+                estimate=chosen[rank][1],
+                searched=len(chosen[rank][0].trial.user_attrs["scores"]),
                 scores=fresh[entered[rank]].scores[: done[rank]],
                 area=float(np.mean(fresh[entered[rank]].areas[: done[rank]])),
             )

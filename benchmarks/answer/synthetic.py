@@ -48,9 +48,9 @@ class Task:
 
     def searched(self, tops: list[int]) -> Searched:
         """The search, with the truth about everything that a strategy with these tops retrains."""
-        found = Searched(trials=self.trials, truth={}, study_seed=self._seed)
+        found = Searched(trials=self.trials, truth={})
         truth = {number: self.truth[number] for number in needed(found, tops)}
-        return Searched(trials=self.trials, truth=truth, study_seed=self._seed)
+        return Searched(trials=self.trials, truth=truth)
 
     def fresh(self, numbers: list[int], seeds: int) -> dict[int, Fresh]:
         """So many fresh seeds of each of these trials."""

@@ -34,7 +34,6 @@ def rules(spec: Spec, finalists: int) -> Rules:
         seeds=spec.final.block(agents),
         blocks=spec.final.blocks(agents),
         error=spec.final.error,
-        study_seed=spec.seed,
     )
 
 
@@ -76,6 +75,12 @@ def standing(decided: Sequence[Decided]) -> list[int]:
     return sorted(rank for rank, verdict in verdicts.items() if verdict not in _GONE)
 
 
+def _out(decided: Sequence[Decided]) -> list[int]:
+    """The ranks of those that have been removed, and have not failed."""
+    verdicts = {each.finalist: each.verdict for each in decided}
+    return sorted(rank for rank, verdict in verdicts.items() if verdict == "out")
+
+
 def to_train(decided: Sequence[Decided]) -> list[int]:
     """The ranks of those that train another block."""
     return [each.finalist for each in last(decided) if each.verdict in ("enters", "stays")]
@@ -97,10 +102,13 @@ def after(
         curves: Of the final stage's returns, by trial number.
         given: The race's rules.
     """
-    sources = {each.finalist: each.trial for each in decided}
-    racers = [_racer(rank, sources[rank], block, trials, curves) for rank in standing(decided)]
+    entered = {each.finalist: each for each in decided if each.block == 0}
+    racers = [_racer(entered[rank], block, trials, curves) for rank in standing(decided)]
+    if all(racer.failures for racer in racers):
+        # The winner could not be confirmed. Whoever had left for it is better than nobody.
+        racers += [_racer(entered[rank], block, trials, curves) for rank in _out(decided)]
     return sorted(
-        (_decided(each, block, sources[each.finalist]) for each in decide(racers, given)),
+        (_decided(each, block, entered[each.finalist].trial) for each in decide(racers, given)),
         key=lambda each: each.finalist,
     )
 
@@ -154,9 +162,11 @@ def _own(rank: int, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _racer(
-    rank: int, source: int, block: int, trials: Sequence[FrozenTrial], curves: Mapping[int, Curve]
+    entry: Decided, block: int, trials: Sequence[FrozenTrial], curves: Mapping[int, Curve]
 ) -> Racer:
     """A finalist as it stands after a block. One that failed to be confirmed has failed, too."""
+    assert entry.mean is not None
+    rank = entry.finalist
     own = [trial for trial in _own(rank, trials) if trial.user_attrs[BLOCK] <= block]
     raced = [trial for trial in of_race(rank, own) if trial.state == TrialState.COMPLETE]
     areas = [
@@ -166,7 +176,8 @@ def _racer(
     ]
     return Racer(
         rank=rank,
-        trial=source,
+        estimate=entry.mean,
+        searched=entry.seeds,
         scores=[score for trial in raced for score in trial.user_attrs["scores"]],
         area=float(np.mean(areas)) if areas else 0.0,
         failures=[
@@ -185,7 +196,6 @@ def _decided(decision: Decision, block: int, trial: int) -> Decided:
         verdict=decision.verdict,
         seeds=decision.seeds,
         mean=decision.mean,
-        against=decision.against,
         p=decision.p,
         level=decision.level,
         why=decision.why,

@@ -31,7 +31,6 @@ CREATE TABLE fleet.decisions (
         'enters', 'stays', 'waits', 'out', 'failed', 'wins', 'equivalent', 'behind')),
     seeds integer NOT NULL,
     mean float8,
-    against integer,
     p float8,
     level float8,
     why text NOT NULL,

@@ -204,7 +204,7 @@ def _raced(rows: list[dict[str, Any]], winner: dict[str, Any]) -> dict[str, Any]
             "blocks": 2,
             "block_seeds": 3,
             "most_blocks": 4,
-            "error": 0.05,
+            "error": 0.2,
             "seeds": 18,
             "most_seeds": 36,
             "equivalent": [],

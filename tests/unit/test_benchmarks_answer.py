@@ -37,7 +37,7 @@ def test_only_a_confirmation_is_not_optimistic(kind: str) -> None:
 
 
 def test_a_table_has_a_line_for_each_strategy() -> None:
-    stage = Stage(top=3, block=2, blocks=2, error=0.05, confirm=4, at_cap=12)
+    stage = Stage(top=3, block=2, blocks=2, error=0.05, confirm=4)
     task = synthetic.Task("open", trials=12, agents=2, study_seed=1)
     searched = task.searched([3])
     lines = gathered([(searched, task.fresh([*searched.truth], 20))], stage).splitlines()

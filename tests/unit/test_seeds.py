@@ -6,7 +6,6 @@ from trialfleet.seeds import (
     confirmation_seeds,
     fresh_seeds,
     race_seeds,
-    race_test_seed,
     sampler_seed,
     search_seeds,
     shared_seed,
@@ -101,4 +100,3 @@ def test_race_and_confirmation_seeds_are_those_of_every_finished_study() -> None
     # Golden, as those above.
     assert race_seeds(69, 0, 2) == [2200043127769085605, 8388904983877529841]
     assert confirmation_seeds(69, 1, 2) == [7910312742371630227, 5686014748345780383]
-    assert race_test_seed(69, 2) == 1072789162

@@ -83,7 +83,7 @@ def test_defaults() -> None:
             "top": 8,
             "race": True,
             "seeds": 12,
-            "error": 0.05,
+            "error": 0.2,
             "confirm": 30,
             "episodes": 150,
         },
@@ -188,11 +188,11 @@ def test_golden_digests() -> None:
     assert FORMAT == 5
     assert (
         parse('name = "x"', source="x").digest
-        == "88adecb9a2ae1dad9200ab105fcc54523b4e33a6f6bd4fcaef8688e3ac444688"
+        == "75f29135b46f40b514a6ecb9abb8837c1688e22d84df85f931593e8f72563b4a"
     )
     assert (
         parse(EXAMPLE, source="x").digest
-        == "f3abd594ea6aff7b32af8f03d32b3d1d27aab090b1c9023ad52ec1bb1ffcf8e2"
+        == "8d1f8cf3e4f12f6ca54b2dce996cce952472642ef5bfa5ce78df516c5149abcb"
     )
 
 

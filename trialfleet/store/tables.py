@@ -89,9 +89,8 @@ decisions = Table(
     Column("verdict", Text, nullable=False),
     Column("seeds", Integer, nullable=False),  # of it by then
     Column("mean", Double),  # over these
-    Column("against", Integer),  # the rank of the finalist that it was tested against
-    Column("p", Double),  # of that test
-    Column("level", Double),  # at which it would have left
+    Column("p", Double),  # the probability that it is the best of those that stood
+    Column("level", Double),  # with which it leaves
     Column("why", Text, nullable=False),
     Column("made_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     CheckConstraint("block >= 0", name="decisions_block_check"),

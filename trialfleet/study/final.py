@@ -21,7 +21,7 @@ class Final(Strict):
     # fresh agents for each; in a race at most, and rounded up to whole blocks
     seeds: Annotated[int, Whole(1, 256)] = 12
     # the probability with which the race may remove the best finalist
-    error: Annotated[float, Real(0, 0.5, exclusive_low=True)] = 0.05
+    error: Annotated[float, Real(0, 0.5, exclusive_low=True)] = 0.2
     # fresh agents for the winner of a race alone, whose mean is the answer; 0: the race's figures
     confirm: Annotated[int, Whole(0, 1_000)] = 30
     # episodes of each agent at the end, with greedy actions

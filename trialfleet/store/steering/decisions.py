@@ -8,15 +8,14 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import Connection, text
 
 READ = text("""
-    SELECT block, finalist, trial, verdict, seeds, mean, against, p, level, why
+    SELECT block, finalist, trial, verdict, seeds, mean, p, level, why
     FROM fleet.decisions WHERE final_id = :final_id ORDER BY block, finalist
 """)
 LAST = text("SELECT max(block) FROM fleet.decisions WHERE final_id = :final_id")
 INSERT = text("""
     INSERT INTO fleet.decisions
-        (final_id, block, finalist, trial, verdict, seeds, mean, against, p, level, why)
-    VALUES (:final_id, :block, :finalist, :trial, :verdict, :seeds, :mean, :against, :p, :level,
-            :why)
+        (final_id, block, finalist, trial, verdict, seeds, mean, p, level, why)
+    VALUES (:final_id, :block, :finalist, :trial, :verdict, :seeds, :mean, :p, :level, :why)
 """)
 
 
@@ -30,9 +29,8 @@ class Decided:
     verdict: str
     seeds: int  # of it by then: of the search in block 0, of the race from then on
     mean: float | None  # over these; in block 0 the shrunken one that it was ranked by
-    against: int | None = None  # the rank of the finalist that it was tested against
-    p: float | None = None  # of that test
-    level: float | None = None  # at which it would have left
+    p: float | None = None  # the probability that it is the best of those that stood
+    level: float | None = None  # with which it leaves; None where p is
     why: str  # in a line
 
 
