@@ -14,7 +14,16 @@ from sqlalchemy.exc import DBAPIError
 
 from coordinator.final import begin_final
 from coordinator.watch import step
-from tests.support.studies import at_once, create, finish, states, take, take_all, train_by_hand
+from tests.support.studies import (
+    at_once,
+    create,
+    extend,
+    finish,
+    states,
+    take,
+    take_all,
+    train_by_hand,
+)
 from trialfleet.errors import StudyDeletedError, StudyMismatchError
 from trialfleet.store import leases, studies
 from trialfleet.store.storage import Database
@@ -103,7 +112,7 @@ def test_a_final_study_that_is_not_ours_is_refused(database: Database) -> None:
 
 CALLS: dict[str, Callable[[Database, leases.Claim], Any]] = {
     "claim": lambda database, _claim: take_all(database),
-    "extend": lambda database, claim: leases.extend(database, claim.fence),
+    "extend": extend,
     "finish": finish,
     "release": leases.release,
     "reap": lambda database, _claim: leases.reap(database, "trivial"),

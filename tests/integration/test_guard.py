@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from tests.support.studies import create, expire, finish, states, take
+from tests.support.studies import create, expire, extend, finish, states, take
 from trialfleet.errors import LeaseLostError
 from trialfleet.postgres.outages import lease_was_lost
 from trialfleet.postgres.waiting import wait_until
@@ -337,4 +337,4 @@ def test_a_lease_extended_at_the_last_moment_is_not_reaped(open_database: Open) 
             assert wait_until(blocked_by(observer, connection), 10, pause=0.01)
         assert loss.result(10) == []
     assert states(observer, study.search_id) == [(0, "RUNNING")]
-    assert leases.extend(worker, claim.fence)
+    assert extend(worker, claim)

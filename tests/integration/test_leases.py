@@ -18,6 +18,7 @@ from tests.support.studies import (
     attribute,
     create,
     expire,
+    extend,
     finish,
     outcomes,
     states,
@@ -152,7 +153,7 @@ def test_extending_pushes_the_end_to_the_full_length_from_now(database: Database
     with database.transaction() as connection:
         connection.execute(text("UPDATE fleet.attempts SET expires_at = now()"))
     # Expired, but nobody has taken it back yet.
-    assert leases.extend(database, claim.fence)
+    assert extend(database, claim)
     with database.transaction() as connection:
         left = connection.scalar(seconds_left, {"fence": claim.fence})
     assert left is not None
@@ -170,7 +171,7 @@ def test_an_ended_lease_is_not_extended(database: Database, ending: str) -> None
     else:
         expire(database)
         leases.reap(database, "trivial")
-    assert not leases.extend(database, claim.fence)
+    assert not extend(database, claim)
 
 
 def test_finishing_twice_changes_nothing(database: Database) -> None:

@@ -16,6 +16,7 @@ from tests.support.studies import (
     attribute,
     create,
     expire,
+    extend,
     finish,
     outcomes,
     send,
@@ -133,7 +134,7 @@ def test_abandoning_fails_what_has_not_ended_and_nothing_else(database: Database
     assert attribute(database, complete, "reason") is None
     assert attribute(database, running, "reason") == attribute(database, waiting, "reason")
     assert outcomes(database, running) == ["lost"]
-    assert not leases.extend(database, running.fence)
+    assert not extend(database, running)
     with pytest.raises(LeaseLostError):
         finish(database, running)
 

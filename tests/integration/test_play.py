@@ -121,7 +121,7 @@ def test_too_many_frames_are_thinned_but_for_the_last(monkeypatch: pytest.Monkey
     [
         (Unseen, "as 'rgb_array' it renders nothing"),
         (Broken, "RuntimeError: no screen \\x1b[31m here"),
-        (Blind, "cannot be shown: TypeError"),
+        (Blind, "it has no pictures (it is made without a render_mode)"),
     ],
 )
 def test_an_environment_that_cannot_be_shown_is_one_line(

@@ -17,6 +17,7 @@ from tests.support.studies import (
     at_once,
     create,
     expire,
+    extend,
     finish,
     states,
     take,
@@ -149,7 +150,7 @@ def test_too_many_failures_end_the_study_with_its_reasons_and_nothing_pending(
     for number in range(3):
         finish(database, take(database), state="FAIL", attributes={"reason": f"NaN in {number}"})
         expected = "search" if number < 2 else "failed"
-        leases.extend(database, running.fence)
+        extend(database, running)
         if number == 2:
             leases.release(database, waiting)
         assert step(database, "trivial").stage == expected
@@ -174,7 +175,7 @@ def test_too_many_failures_end_the_study_with_its_reasons_and_nothing_pending(
     check_invariants(database, "trivial")
     assert take_all(database) == []
     # Whoever was at work on it learns at once that it is over.
-    assert not leases.extend(database, running.fence)
+    assert not extend(database, running)
 
 
 def test_failures_up_to_the_limit_are_replaced(database: Database) -> None:

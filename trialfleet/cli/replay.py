@@ -152,7 +152,7 @@ def replay_race(database: Database, name: str, *, console: Console) -> bool:
         raise UsageError(f"study {name!r} has decided nothing by a race (it is at {study.stage!r})")
     for pair in pairs:
         one = pair.decided
-        p = "" if one.p is None else f", p = {one.p:.3g}"
+        p = "" if one.p is None else f", p(best) = {one.p:.3g}"
         verdict = "equal" if pair.equal else f"DIFFERENT: {pair.again}"
         line = f"block {one.block}  trial {one.trial}  {one.verdict}: {one.why}{p}  {verdict}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)

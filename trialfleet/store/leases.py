@@ -1,4 +1,4 @@
-"""The life of a trial on the database's clock: claim, extend, finish, release, reap.
+"""The life of a trial on the database's clock: claim, finish, release, reap.
 
 Guarantees (A to E of docs/architecture.md):
 
@@ -80,12 +80,6 @@ FINISH = text("""
         CAST(:system_keys AS text[]), CAST(:system_values AS text[])) AS finished
 """)
 FORGET_REPORTS = text("SELECT fleet.forget_reports(:trial_id, :step, :rungs)")
-# An expired lease that nobody has reaped yet is still its holder's.
-EXTEND = text("""
-    UPDATE fleet.attempts SET expires_at = now() + lease
-    WHERE fence = :fence AND ended_at IS NULL
-""")
-ATTEMPT_EXISTS = text("SELECT 1 FROM fleet.attempts WHERE fence = :fence")
 LOCK_ATTEMPT = text("""
     SELECT outcome, expires_at < now() AS expired FROM fleet.attempts
     WHERE fence = :fence FOR UPDATE
@@ -189,20 +183,6 @@ def _study(connection: Connection, name: str) -> Row[Any]:
     if row is None:
         raise StudyDeletedError(f"study {name!r} was deleted")
     return row
-
-
-def extend(database: Database, fence: int) -> bool:
-    """Push the lease's end to its full length from now; False if the lease has ended.
-
-    Raises:
-        StudyDeletedError: The trial is gone, and its study with it.
-    """
-    with database.transaction() as connection:
-        if connection.execute(EXTEND, {"fence": fence}).rowcount == 1:
-            return True
-        if connection.scalar(ATTEMPT_EXISTS, {"fence": fence}) is None:
-            raise StudyDeletedError("the study of the trial at hand was deleted")
-        return False
 
 
 def finish(

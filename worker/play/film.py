@@ -140,4 +140,6 @@ def _told(env_id: str) -> Iterator[None]:
             # Gymnasium's own environments draw with pygame, and name an extra of Gymnasium's.
             ours = 'pygame is not installed: pip install "trialfleet[play]"'
             reason = ours if "pygame" in str(exc) else f"{exc}"
+        if isinstance(exc, TypeError) and "render_mode" in str(exc):
+            reason = "it has no pictures (it is made without a render_mode)"
         raise UsageError(f"{env_id} cannot be shown: {reason}") from exc

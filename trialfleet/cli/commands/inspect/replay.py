@@ -29,7 +29,7 @@ def replay(
 ) -> None:
     """Run a finished trial again and compare: equal to the bit, or exit code 1.
 
-    With --decisions nothing is trained: what the race decided, and by which p values, is found
+    With --decisions nothing is trained: what the race decided, and by which probabilities, is found
     again from the trials' scores.
     """
     from trialfleet.cli.connect import open_database
