@@ -7,6 +7,7 @@ that slows down slows everybody; medians are printed, of environment steps over 
 second, without evaluations.
 
 - compiled, plain: with what Numba compiles, and with PyTorch alone.
+- bf16: with PyTorch alone, an update's products in bfloat16 (`precision = "bf16"`).
 - products: as if a training were nothing but the matrix products of its updates, at the speed of a
   product of two 1024 × 1024 matrices, measured in the same round.
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import torch
@@ -83,10 +84,12 @@ def compare(name: str, stacks: list[int], *, rounds: int) -> None:
             seconds, _ = train(params, agents, steps, compiled=True)
             peak = (before + operations_per_second()) / 2
             plainly, _ = train(params, agents, steps, compiled=False)
+            in_bf16, _ = train(replace(params, precision="bf16"), agents, steps, compiled=False)
             products = agents * updates(params, steps) * operations(params) / peak
             row = {
                 "compiled": agents * steps / seconds,
                 "plain": agents * steps / plainly,
+                "bf16": agents * steps / in_bf16,
                 "products": agents * steps / products,
                 "x products": seconds / products,
                 "peak": peak,
@@ -99,13 +102,16 @@ def compare(name: str, stacks: list[int], *, rounds: int) -> None:
         f" update(s) every {params.train_freq} steps, {steps:,} steps; agent-steps/s;"
         f" sgemm {middle[stacks[0], 'peak'] / 1e9:.0f} GFLOP/s"
     )
-    print(f"{'agents':>6} {'plain':>9} {'compiled':>9} {'products':>9} {'x products':>11}")
+    print(
+        f"{'agents':>6} {'plain':>9} {'bf16':>9} {'compiled':>9} {'products':>9} {'x products':>11}"
+    )
     for agents in stacks:
-        plain, compiled, products, over = (
-            middle[agents, key] for key in ("plain", "compiled", "products", "x products")
+        plain, bf16, compiled, products, over = (
+            middle[agents, key] for key in ("plain", "bf16", "compiled", "products", "x products")
         )
         print(
-            f"{agents:6} {plain:9,.0f} {compiled:9,.0f} {products:9,.0f} {over:11.2f}", flush=True
+            f"{agents:6} {plain:9,.0f} {bf16:9,.0f} {compiled:9,.0f} {products:9,.0f} {over:11.2f}",
+            flush=True,
         )
 
 
