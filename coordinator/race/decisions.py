@@ -80,11 +80,11 @@ def decide(racers: Sequence[Racer], rules: Rules) -> list[Decision]:
     """What becomes of each finalist that stands: one "wins", or those that "stay" train a block.
 
     *Who leaves.* Whoever is the best with a probability of at most `rules.level`, given the seeds
-    of the race and of the search (`chances`). What is wrong about it is known: over all studies
-    whose finalists differ as theirs, the best is removed with a probability of at most
-    `rules.error`. Tests that hold in the worst case, such as the group-sequential permutation tests
-    of AdaStop (Mathieu et al. 2023, arXiv:2306.10882), remove fewer of a handful of seeds each, and
-    in the end the winner is right no more often: `benchmarks.answer` compares them.
+    of the race and of the search (`chances`). So the best leaves with a probability of at most
+    `rules.error`, on average over what finalists may be like. Tests that hold in the worst case,
+    such as the group-sequential permutation tests of AdaStop (Mathieu et al. 2023,
+    arXiv:2306.10882), remove far fewer finalists of a handful of seeds each, and in the end the
+    winner is right no more often (docs/answer.md).
 
     *A capped score* is one that seeds of two finalists have reached exactly: nothing is better. A
     finalist all of whose seeds are within `MARGIN` of it cannot be beaten by more than that, so it
@@ -122,7 +122,9 @@ def decide(racers: Sequence[Racer], rules: Rules) -> list[Decision]:
     best = dict(zip([racer.rank for racer in standing], found or [], strict=False))
     capped = at_cap(standing)
     left = [
-        racer for racer in standing if best.get(racer.rank, 1.0) > rules.level or racer in capped
+        racer
+        for place, racer in enumerate(standing)
+        if place == 0 or best.get(racer.rank, 1.0) > rules.level or racer in capped
     ]
     verdicts = _verdicts(left, capped, rules)
     for racer in standing:

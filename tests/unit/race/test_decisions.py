@@ -115,6 +115,13 @@ def test_one_that_can_hardly_be_the_best_leaves() -> None:
     assert left[1] + left[2] == pytest.approx(1.0, abs=1e-5)
 
 
+def test_of_two_that_are_alike_somebody_stays_whatever_error_is_allowed() -> None:
+    alike = [racer(rank, [1.0, 5.0, 3.0, 4.0]) for rank in range(2)]
+    decided = decide(alike, rules(finalists=2, error=0.5))
+    assert [each.p for each in decided] == [0.5, 0.5]
+    assert winner_of(decided) == 0
+
+
 def test_who_was_only_lucky_in_the_search_is_found_out() -> None:
     lucky = racer(0, [300.0, 310.0, 290.0, 300.0] * 5, estimate=400.0)
     other = racer(1, [340.0, 350.0, 330.0, 340.0] * 5, estimate=380.0)
@@ -158,6 +165,13 @@ def test_at_a_capped_score_the_others_wait_for_those_that_reach_it_with_every_se
         rules(),
     )
     assert verdicts(decided) == {0: "stays", 1: "stays", 2: "waits"}
+
+
+def test_nobody_at_the_cap_leaves_whatever_the_search_had_said_of_it() -> None:
+    # No seed differs from another, so the search's luck alone would decide.
+    decided = decide([racer(0, CAP, estimate=499.0), racer(1, CAP, estimate=480.0)], rules())
+    assert verdicts(decided) == {0: "stays", 1: "stays"}
+    assert [each.p for each in decided] == [1.0, 0.0]
 
 
 def test_who_waited_comes_back_when_those_at_the_cap_fail() -> None:
