@@ -118,13 +118,16 @@ def decide(racers: Sequence[Racer], rules: Rules) -> list[Decision]:
     )
     if not standing:
         return decisions
-    found = chances([racer.known for racer in standing])
-    best = dict(zip([racer.rank for racer in standing], found or [], strict=False))
-    capped = at_cap(standing)
+    capped, found = at_cap(standing), chances([racer.known for racer in standing])
+    best = {  # by rank, where it can be told and may decide
+        racer.rank: p
+        for racer, p in zip(standing, found or [], strict=False)
+        if racer not in capped
+    }
     left = [
         racer
         for place, racer in enumerate(standing)
-        if place == 0 or best.get(racer.rank, 1.0) > rules.level or racer in capped
+        if place == 0 or best.get(racer.rank, 1.0) > rules.level
     ]
     verdicts = _verdicts(left, capped, rules)
     for racer in standing:

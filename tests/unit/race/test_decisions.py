@@ -171,7 +171,7 @@ def test_nobody_at_the_cap_leaves_whatever_the_search_had_said_of_it() -> None:
     # No seed differs from another, so the search's luck alone would decide.
     decided = decide([racer(0, CAP, estimate=499.0), racer(1, CAP, estimate=480.0)], rules())
     assert verdicts(decided) == {0: "stays", 1: "stays"}
-    assert [each.p for each in decided] == [1.0, 0.0]
+    assert [each.p for each in decided] == [None, None]
 
 
 def test_who_waited_comes_back_when_those_at_the_cap_fail() -> None:
