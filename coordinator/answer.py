@@ -95,8 +95,8 @@ def race_told(result: Result) -> list[str]:
     out = [row for row in finalists if row["verdict"] == "out"]
     if out:
         lines.append(
-            f"{len(out)} left because the leader was better by more than luck (the probability "
-            f"that the best one of all leaves is at most {race['error']:.1%})"
+            f"{len(out)} left early, being hardly the best (the best one of all leaves with a "
+            f"probability of at most {100 * race['error']:g}%)"
         )
     if race["equivalent"]:
         others = ", ".join(str(trials[rank]) for rank in race["equivalent"])

@@ -79,12 +79,12 @@ class Decision:
 def decide(racers: Sequence[Racer], rules: Rules) -> list[Decision]:
     """What becomes of each finalist that stands: one "wins", or those that "stay" train a block.
 
-    *Who leaves.* Whoever is the best with a probability of at most `rules.level`, given the seeds
-    of the race and of the search (`chances`). So the best leaves with a probability of at most
-    `rules.error`, on average over what finalists may be like. Tests that hold in the worst case,
-    such as the group-sequential permutation tests of AdaStop (Mathieu et al. 2023,
-    arXiv:2306.10882), remove far fewer finalists of a handful of seeds each, and in the end the
-    winner is right no more often (docs/answer.md).
+    *Who leaves.* Whoever has seeds left to train, and is the best with a probability of at most
+    `rules.level`, given the seeds of the race and of the search (`chances`). So the best leaves
+    with a probability of at most `rules.error`, on average over what finalists may be like. Tests
+    that hold in the worst case, such as the group-sequential permutation tests of AdaStop (Mathieu
+    et al. 2023, arXiv:2306.10882), remove far fewer finalists of a handful of seeds each, and in
+    the end the winner is right no more often (docs/answer.md).
 
     *A capped score* is one that seeds of two finalists have reached exactly: nothing is better. A
     finalist all of whose seeds are within `MARGIN` of it cannot be beaten by more than that, so it
@@ -122,7 +122,7 @@ def decide(racers: Sequence[Racer], rules: Rules) -> list[Decision]:
     best = {  # by rank, where it can be told and may decide
         racer.rank: p
         for racer, p in zip(standing, found or [], strict=False)
-        if racer not in capped
+        if racer not in capped and len(racer.scores) < rules.most
     }
     left = [
         racer
