@@ -23,7 +23,7 @@ FIELDS: dict[str, Any] = {
     "confirm": 2,
 }
 # A statement of the transaction that decides after each of the blocks.
-STEPS = {"deciding to go on": "not told apart from the leader", "deciding who wins": "confirms"}
+STEPS = {"deciding to go on": "may be the best", "deciding who wins": "confirms"}
 
 
 def _blocks(fleet: Fleet) -> int:
