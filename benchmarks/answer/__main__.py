@@ -29,6 +29,7 @@ import numpy as np
 from benchmarks.answer import pools, seeds, strategies, synthetic
 from benchmarks.answer.strategies import Fresh, Searched, Told
 from trialfleet.study.file import load
+from trialfleet.study.final import Final
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -208,7 +209,7 @@ def main() -> None:
     add("--top", type=int, default=10, help="finalists (default: %(default)s)")
     add("--block", type=int, default=4, help="seeds in a block (default: %(default)s)")
     add("--blocks", type=int, default=5, help="at most (default: %(default)s)")
-    add("--error", type=float, default=0.2, help="(default: %(default)s)")
+    add("--error", type=float, default=Final().error, help="(default: %(default)s)")
     add("--confirm", type=int, default=30, help="seeds (default: %(default)s)")
     add = kinds.add_parser("seeds", help="made-up tasks: how many seeds a trial gets").add_argument
     add("--studies", type=int, default=300, help="(default: %(default)s)")

@@ -47,20 +47,12 @@ class Rules:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Racer:
-    """A finalist that stands, with all it has come to in the race."""
+class Racer(Known):
+    """A finalist that stands, with all it has come to in the race; more is better."""
 
     rank: int  # in the search
-    estimate: float  # its mean there, shrunken
-    searched: int  # seeds that this is the mean of
-    scores: Sequence[float]  # of its seeds in the race so far, [n]; more is better
-    area: float  # under its evaluation curves, more is better
+    area: float  # under its evaluation curves in the race
     failures: Sequence[str] = ()  # reasons of trials that failed
-
-    @property
-    def known(self) -> Known:
-        """What its chances are judged by."""
-        return Known(estimate=self.estimate, searched=self.searched, scores=self.scores)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,11 +106,11 @@ def decide(racers: Sequence[Racer], rules: Rules) -> list[Decision]:
     ]
     standing = sorted(
         (racer for racer in racers if not racer.failures),
-        key=lambda racer: (-racer.known.mean, -racer.area, racer.rank),
+        key=lambda racer: (-racer.mean, -racer.area, racer.rank),
     )
     if not standing:
         return decisions
-    capped, found = at_cap(standing), chances([racer.known for racer in standing])
+    capped, found = at_cap(standing), chances(standing)
     best = {  # by rank, where it can be told and may decide
         racer.rank: p
         for racer, p in zip(standing, found or [], strict=False)

@@ -32,7 +32,7 @@ def finalists(
 ) -> list[Fresh]:
     """Each finalist's row, on the seeds that it had in the race, and what became of it."""
     estimates = {each.finalist: each.mean for each in decided if each.block == 0}
-    ends = {each.finalist: each for each in decided}  # each one's last decision
+    ends = rounds.ends(decided)
     found = []
     for finalist in entered(decided, search):
         end = ends[finalist.rank]
@@ -51,15 +51,15 @@ def finalists(
 
 def summary(decided: Sequence[Decided], found: Sequence[Fresh], spec: Spec) -> dict[str, Any]:
     """The race in numbers."""
-    given = rounds.rules(spec, len(found))
+    given, ends = rounds.rules(spec, len(found)), rounds.ends(decided).values()
     return {
         "blocks": max(each.block for each in decided),
         "block_seeds": given.seeds,
         "most_blocks": given.blocks,
         "error": given.error,
-        "seeds": sum(each.seeds for each in _ends(decided)),  # of all finalists
+        "seeds": sum(each.seeds for each in ends),  # of all finalists
         "most_seeds": len(found) * given.seeds * given.blocks,
-        "equivalent": [each.finalist for each in _ends(decided) if each.verdict == "equivalent"],
+        "equivalent": [each.finalist for each in ends if each.verdict == "equivalent"],
     }
 
 
@@ -118,8 +118,3 @@ def _threshold(final: Sequence[FrozenTrial], spec: Spec) -> float | None:
         return spec.final.solved
     found = {trial.user_attrs.get(THRESHOLD) for trial in final}
     return found.pop() if len(found) == 1 else None
-
-
-def _ends(decided: Sequence[Decided]) -> list[Decided]:
-    """Each finalist's last decision."""
-    return [*{each.finalist: each for each in decided}.values()]

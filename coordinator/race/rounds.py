@@ -69,16 +69,19 @@ def winner(decided: Sequence[Decided]) -> int | None:
     return next((each.finalist for each in last(decided) if each.verdict == "wins"), None)
 
 
+def ends(decided: Sequence[Decided]) -> dict[int, Decided]:
+    """What was decided last of each finalist, by rank."""
+    return {each.finalist: each for each in decided}
+
+
 def standing(decided: Sequence[Decided]) -> list[int]:
     """The ranks of those that have neither been removed nor failed."""
-    verdicts = {each.finalist: each.verdict for each in decided}  # each one's last
-    return sorted(rank for rank, verdict in verdicts.items() if verdict not in _GONE)
+    return sorted(rank for rank, end in ends(decided).items() if end.verdict not in _GONE)
 
 
-def _out(decided: Sequence[Decided]) -> list[int]:
+def removed(decided: Sequence[Decided]) -> list[int]:
     """The ranks of those that have been removed, and have not failed."""
-    verdicts = {each.finalist: each.verdict for each in decided}
-    return sorted(rank for rank, verdict in verdicts.items() if verdict == "out")
+    return sorted(rank for rank, end in ends(decided).items() if end.verdict == "out")
 
 
 def to_train(decided: Sequence[Decided]) -> list[int]:
@@ -106,7 +109,7 @@ def after(
     racers = [_racer(entered[rank], block, trials, curves) for rank in standing(decided)]
     if all(racer.failures for racer in racers):
         # The winner could not be confirmed. Whoever had left for it is better than nobody.
-        racers += [_racer(entered[rank], block, trials, curves) for rank in _out(decided)]
+        racers += [_racer(entered[rank], block, trials, curves) for rank in removed(decided)]
     return sorted(
         (_decided(each, block, entered[each.finalist].trial) for each in decide(racers, given)),
         key=lambda each: each.finalist,

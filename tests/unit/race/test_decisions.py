@@ -136,6 +136,19 @@ def test_the_last_block_is_won_by_the_best_mean() -> None:
     assert verdicts(decided) == {1: "wins", 2: "behind", 0: "behind"}
 
 
+def test_nobody_leaves_early_who_has_all_its_seeds() -> None:
+    racers = [racer(0, [9.0, 9.1]), racer(1, [1.0, 1.1])]
+    assert verdicts(decide(racers, rules(seeds=2, blocks=1))) == {0: "wins", 1: "behind"}
+    assert verdicts(decide(racers, rules(seeds=2, blocks=2))) == {0: "wins", 1: "out"}
+
+
+def test_what_the_search_knew_counts_at_the_end() -> None:
+    last = rules(seeds=4, blocks=1, finalists=2)
+    known = racer(0, [90.0, 110.0, 95.0, 105.0], estimate=120.0)
+    ahead = racer(1, [91.0, 111.0, 96.0, 106.0], estimate=110.0)
+    assert winner_of(decide([known, ahead], last)) == 0
+
+
 def test_equal_means_are_told_apart_by_area_then_by_rank() -> None:
     last = rules(seeds=2, blocks=1)
     decided = decide(
