@@ -34,6 +34,7 @@ class Job:
     keep: Literal["best", "last"] = "best"  # what each agent's result is, of its evaluations
     device: str = "cpu"  # "cpu" or "cuda"
     compiled: bool = False  # whether to train with what is compiled here; it needs Numba
+    lanes: int = 1  # trials that a GPU has room for beside each other, this one among them
     objective: str = ""  # the function that trains, where the user's own code does
     final: bool = False  # whether the result is to be kept
 

@@ -151,8 +151,8 @@ def test_adams_steps_are_those_of_torch_to_the_bit() -> None:
     for _ in range(5):
         gradient = torch.from_numpy(rng.normal(size=flat.shape).astype(np.float32))
         flat.grad = gradient
-        stacked._gradient.copy_(gradient)
-        stacked._adam_step()
+        stacked._stack.gradient.copy_(gradient)
+        stacked.adam_step()
         adam.step()
         assert torch.equal(stacked.online.flat, flat)
 

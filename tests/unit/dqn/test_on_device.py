@@ -24,14 +24,7 @@ ENVS = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0"]
 
 def on_device(env_id: str, params: Params = PARAMS) -> Training:
     """A training as on a GPU."""
-    running = training(params=params, env_id=env_id)
-    world, limit = world_of(env_id), gymnasium.spec(env_id).max_episode_steps
-    assert world is not None
-    assert limit is not None
-    running._stepping = OnDevice(
-        running._job, params, running._agent, running._replay, world=world, limit=limit
-    )
-    return running
+    return training(params=params, env_id=env_id, tensors=True)
 
 
 @pytest.mark.parametrize("env_id", ENVS)

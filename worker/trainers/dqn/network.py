@@ -38,16 +38,20 @@ class StackedNetwork:
         device: str | torch.device = "cpu",
         *,
         scaled: bool = False,
+        flat: Tensor | None = None,
     ) -> None:
         """Lay out `stack` networks of widths `sizes` (observation, hidden …, actions), all zero.
 
-        Those that are `scaled` see observations through their `scaling`.
+        Those that are `scaled` see observations through their `scaling`. Given `flat` [S, P], they
+        are what lies there.
         """
         self.sizes = tuple(sizes)
         self.scaling = Scaling(stack, sizes[0], device) if scaled else None
         self.stack = stack
         self._widths = [n for i, o in pairwise(sizes) for n in (o * i, o)]
-        self.flat = torch.zeros(stack, sum(self._widths), device=device)  # [S, P]
+        if flat is None:
+            flat = torch.zeros(stack, sum(self._widths), device=device)
+        self.flat = flat  # [S, P]
         parts = iter(torch.split(self.flat, self._widths, dim=1))
         self.layers = [
             Layer(weight=next(parts).view(stack, o, i), bias=next(parts).unsqueeze(2))
@@ -59,6 +63,11 @@ class StackedNetwork:
             if self.flat.device.type == "cpu"
             else None
         )
+
+    def rows(self, at: slice) -> StackedNetwork:
+        """Return some of the networks, in the same memory; they must not be `scaled`."""
+        flat = self.flat[at]
+        return StackedNetwork(self.sizes, len(flat), flat.device, flat=flat)
 
     def __call__(self, observations: Tensor) -> Tensor:
         """Return the action values [S, B, A] of `observations` [S, B, O].

@@ -36,11 +36,15 @@ class ReplayMemory:
         capacity: int,
         observation_size: int,
         device: str | torch.device = "cpu",
+        storage: Tensor | None = None,
     ) -> None:
+        """Remember nothing yet, in `storage` [S, C, W] if that is given."""
         self.capacity = capacity  # transitions of each agent
         self._stack, self._o = stack, observation_size
         width = 2 * observation_size + 3
-        self.storage = torch.zeros(stack, capacity, width, device=device)  # [S, C, W]
+        if storage is None:
+            storage = torch.zeros(stack, capacity, width, device=device)
+        self.storage = storage  # [S, C, W]
         self.position = 0  # where each agent's next row goes
         self.size = 0  # rows of each agent that hold a transition
         # Never more steps than rows: a flush must not write a row twice.
@@ -69,11 +73,6 @@ class ReplayMemory:
         row[:, 2 * o + 2] = terminal_t
         self._t += 1
 
-    def put(self, rows: Tensor) -> None:
-        """Remember one step of every agent, as its rows [S, W] that lie on the device."""
-        self.storage[:, self.position] = rows
-        self.wrote(1)
-
     def flush(self) -> None:
         """Move what `add` has staged to where `sample` finds it."""
         if not self._t:
@@ -91,14 +90,21 @@ class ReplayMemory:
         self.size = min(self.size + steps, self.capacity)
         self._uncopied = min(self._uncopied + steps, self.capacity)
 
-    def rows(self, words: NDArray[np.uint32]) -> Tensor:
+    def rows(
+        self, words: NDArray[np.uint32], sizes: NDArray[np.int64] | None = None
+    ) -> Tensor:
         """Turn random words [G, S, B] into flat row numbers [G, S, B] for `sample`.
 
         Uniform over what each agent holds: `words · size / 2³²`, floored, in integers, because a
         float32 product rounds up to `size` itself now and then. What is uneven about it is below
         one part in 2³² / size.
+
+        Args:
+            words: Drawn for each agent.
+            sizes: Rows of each agent [S] that hold a transition, where they are not all `size`.
         """
-        index = (words.astype(np.int64) * self.size) >> 32
+        held = self.size if sizes is None else sizes[:, None]
+        index = (words.astype(np.int64) * held) >> 32
         index += np.arange(self._stack)[:, None] * self.capacity
         return torch.from_numpy(index).to(self.storage.device)
 

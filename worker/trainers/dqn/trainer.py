@@ -21,10 +21,11 @@ from worker.trainers.dqn.randomness import Purpose, streams
 from worker.trainers.dqn.replay import ReplayMemory
 from worker.trainers.dqn.scaling import Normalizer
 from worker.trainers.dqn.stepping import EveryEnv, Learn, Stepping
-from worker.trainers.dqn.worlds import world_of
+from worker.trainers.dqn.worlds import World, world_of
 from worker.trainers.protocol import Evaluation, Event, Job, NonFiniteError, Progress, Score
 
 _Result = TypeVar("_Result")
+_Parts = tuple[Agent, ReplayMemory, Stepping]
 
 _SECONDS_PER_PROGRESS = 0.1
 _REMEMBERED_STATES = 256  # of each agent, whose values "q_mean" is the mean of
@@ -39,7 +40,13 @@ class Training:
     on `seeds[i]`, and not on the other seeds.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, *, tensors: bool | None = None) -> None:
+        """Make what nothing has been learned by.
+
+        Args:
+            job: What to train.
+            tensors: Whether to step environments of our own in tensor code; by default a GPU does.
+        """
         if job.train_steps % job.eval_every:
             raise ValueError(
                 f"{job.train_steps} steps are no whole number of segments of {job.eval_every}"
@@ -48,45 +55,57 @@ class Training:
         self.segment = 0  # segments done
         self.segments = job.train_steps // job.eval_every
         shape = envs.inspect_env(job.env)
-        self._agent = Agent(
-            params=self._params,
+        world = world_of(job.env) if self._params.normalize == "none" else None
+        self._normalizer: Normalizer | None = None
+        # Whatever is opened is made last, so that nothing that fails leaves it open.
+        self._agent, self._replay, self._stepping = (
+            self._on_device(shape, world)
+            if world is not None and (job.device != "cpu" if tensors is None else tensors)
+            else self._on_host(shape, world)
+        )
+        self._kept = KeptNetworks(self._agent.online)
+        self._told = time.monotonic()  # when the last Progress was due
+
+    def _on_device(self, shape: envs.EnvShape, world: World) -> _Parts:
+        """All of it in tensor code, beside other trials."""
+        stepping = OnDevice(
+            self._job,
+            self._params,
+            world=world,
+            observation_size=shape.observation_size,
+            limit=shape.max_episode_steps,
+        )
+        return stepping.agent, stepping.replay, stepping
+
+    def _on_host(self, shape: envs.EnvShape, world: World | None) -> _Parts:
+        """The environments on a CPU, in the fastest way there is for this job."""
+        job, params = self._job, self._params
+        agent = Agent(
+            params=params,
             observation_size=shape.observation_size,
             actions=shape.actions,
             generators=[np.random.default_rng(s) for s in streams(job.seeds, 0, Purpose.NETWORK)],
             device=job.device,
         )
-        self._kept = KeptNetworks(self._agent.online)
-        self._replay = ReplayMemory(
+        replay = ReplayMemory(
             stack=len(job.seeds),
-            capacity=min(self._params.buffer_size, job.train_steps),
+            capacity=min(params.buffer_size, job.train_steps),
             observation_size=shape.observation_size,
             device=job.device,
         )
-        scaling = self._agent.online.scaling
-        self._normalizer = (
-            Normalizer(scaling, fixed=self._params.normalize == "fixed") if scaling else None
-        )
-        self._told = time.monotonic()  # when the last Progress was due
-        # Last, so that nothing that fails leaves it open.
-        self._stepping = self._make_stepping(shape)
-
-    def _make_stepping(self, shape: envs.EnvShape) -> Stepping:
-        """The fastest way there is for this job."""
-        job, params, agent, replay = self._job, self._params, self._agent, self._replay
+        if (scaling := agent.online.scaling) is not None:
+            self._normalizer = Normalizer(scaling, fixed=params.normalize == "fixed")
         learn: Learn | None = None
-        limit = shape.max_episode_steps
-        world = world_of(job.env) if self._normalizer is None else None
         if job.compiled and job.device == "cpu" and params.precision == "fp32":
             # Here, because it takes a while, and where it is not installed nothing needs it.
             from worker.trainers.dqn import compiled
 
-            learners = compiled.Learners(params, agent, replay)
+            learners, limit = compiled.Learners(params, agent, replay), shape.max_episode_steps
             if world is not None:
-                return compiled.InWorld(job, params, learners, world=world, limit=limit)
+                stepping = compiled.InWorld(job, params, learners, world=world, limit=limit)
+                return agent, replay, stepping
             learn = learners.learn
-        elif job.device != "cpu" and world is not None:
-            return OnDevice(job, params, agent, replay, world=world, limit=limit)
-        return EveryEnv(
+        return agent, replay, EveryEnv(
             job,
             params,
             agent,
