@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     # Whether a worker trains with what Numba compiles, where it is installed.
     compiled: bool = True
+    # Trials that one worker trains at once, each in a thread of its own.
+    lanes: int = Field(default=1, ge=1, le=256)
     log_format: Literal["console", "json"] = "console"
     # Where a coordinator serves /metrics and /healthz; no port: nowhere.
     metrics_host: str = "127.0.0.1"

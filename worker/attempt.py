@@ -271,8 +271,7 @@ class Attempt:
             self._study,
             self._claim,
             storage=self._storage,
-            device=self._provenance.device,
-            compiled=self._provenance.compiled,
+            **self._provenance.how,
         )
 
     def _reports(self, opened: Opened, start: int) -> Reports:

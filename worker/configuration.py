@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import optuna
 
@@ -16,7 +16,7 @@ from trialfleet.store.optuna.storage import Storage
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from worker.trainers.environment import Environment
-from worker.trainers.protocol import Job
+from worker.trainers.protocol import How, Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,7 @@ def open_trial(
     claim: Claim,
     *,
     storage: Storage,
-    device: str,
-    compiled: bool = False,
+    **how: Unpack[How],
 ) -> Opened:
     """Read the trial, let the study's sampler suggest what it lacks, and store that.
 
@@ -49,7 +48,7 @@ def open_trial(
         sampler = make_sampler(study.spec, claim.number) if claim.stage == "search" else None
         optuna_study = database.optuna_study(name, storage=storage, sampler=sampler)
         trial = optuna.Trial(optuna_study, claim.trial_id)
-        job = configure(study, claim, trial, device=device, compiled=compiled)
+        job = configure(study, claim, trial, **how)
         known = trial._cached_frozen_trial
         return Opened(
             job=job,
@@ -62,9 +61,7 @@ def open_trial(
         )
 
 
-def configure(
-    study: Study, claim: Claim, trial: optuna.Trial, *, device: str, compiled: bool
-) -> Job:
+def configure(study: Study, claim: Claim, trial: optuna.Trial, **how: Unpack[How]) -> Job:
     """The search's trials ask the sampler; those of the final stage bring all they need."""
     spec = study.spec
     if claim.stage == "final":
@@ -72,9 +69,7 @@ def configure(
     else:
         knobs = space.suggest(trial, spec.agent)
         own = seeds.search_seeds(spec.seed, claim.number, spec.task.seeds)
-    return make_job(
-        study, knobs, own, final=claim.stage == "final", device=device, compiled=compiled
-    )
+    return make_job(study, knobs, own, final=claim.stage == "final", **how)
 
 
 def make_job(
@@ -83,8 +78,7 @@ def make_job(
     seeds: Sequence[int],
     *,
     final: bool,
-    device: str,
-    compiled: bool,
+    **how: Unpack[How],
 ) -> Job:
     """Everything that a trial's result depends on."""
     task = study.spec.task
@@ -97,8 +91,7 @@ def make_job(
         eval_episodes=task.eval_episodes,
         score_episodes=study.spec.final.episodes if final else task.score_episodes,
         keep="best" if task.keep == "best" else "last",
-        device=device,
-        compiled=compiled,
+        **how,
         objective=task.objective or "",
         final=final,
     )

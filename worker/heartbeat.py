@@ -97,6 +97,12 @@ class Heartbeat(threading.Thread):
         """Tell for which study this worker works from now on."""
         self._study = study
 
+    @property
+    def claim(self) -> Claim | None:
+        """What it extends."""
+        held = self._held
+        return held.claim if held else None
+
     def drop(self) -> None:
         """Extend nothing."""
         self._held = None

@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from trialfleet import __version__
-from trialfleet.errors import STALLED, FleetError, LeaseLostError
+from trialfleet.errors import STALLED, FleetError, LeaseLostError, UsageError
 from trialfleet.escape import printable, storable
 from trialfleet.postgres.outages import is_outage, lease_was_lost
 from trialfleet.postgres.retry import patiently
@@ -77,6 +77,7 @@ class Worker:
         study_name: An existing study; None for a fleet's worker, which serves every open one.
         settings: Lease, poll and patience.
         stop: Looked at between two steps of the work.
+        on_stall: Called before this worker ends its process, whose trainer does not return.
 
     Raises:
         StudyNotFoundError: There is no such study.
@@ -85,20 +86,27 @@ class Worker:
     """
 
     def __init__(
-        self, database: Database, study_name: str | None, *, settings: Settings, stop: Stop
+        self,
+        database: Database,
+        study_name: str | None,
+        *,
+        settings: Settings,
+        stop: Stop,
+        on_stall: Callable[[], None] = lambda: None,
     ) -> None:
         self._source: Source = (
             EveryStudy(database) if study_name is None else OneStudy(database, study_name)
         )
         self._database = database
         self._settings = settings
-        self._stop = stop
+        self._stop, self._on_stall = stop, on_stall
         # A stall must not outlast the lease, and it is met twice: by the connection at hand, then
         # by the one that is to replace it.
         set_reply_timeout(min(REPLY_TIMEOUT, settings.lease_seconds / 4))
         host = storable(socket.gethostname())
         # Host names and process ids come again, in containers above all; this does not.
         self.name = f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._thread = threading.main_thread()  # that trains
         self._attempt: Attempt | None = None  # at the trial that is claimed
         self._served: Served | None = None  # its study
         device = find_device(settings.device)
@@ -108,6 +116,7 @@ class Worker:
             device=device,
             hardware=hardware(device),
             versions=versions(compiled=settings.compiled),
+            lanes=settings.lanes,
         )
         self._heartbeat = Heartbeat(
             database,
@@ -129,6 +138,7 @@ class Worker:
             StopRequested: A stop was asked for; the trial at hand has been given back.
             DatabaseUnavailableError: The database stayed away.
         """
+        self._thread = threading.current_thread()
         log.info(
             "worker ready",
             worker=self.name,
@@ -188,6 +198,18 @@ class Worker:
         finally:
             self._heartbeat.serve(self._source.name)
 
+    def _refuse_own_training(self, served: Served) -> None:
+        """A function may set what the whole process shares, such as PyTorch's generator.
+
+        Raises:
+            UsageError: The study is trained by one, and this process trains several trials.
+        """
+        if self._settings.lanes > 1 and served.study.spec.task.objective:
+            raise UsageError(
+                f"study {served.study.name!r} has a training of its own (task.objective), which"
+                " needs a process for itself; start its workers without --lanes"
+            )
+
     def _release(self, claim: Claim) -> None:
         """Give the trial back; what comes in between is no reason to forget why."""
         with suppress(SQLAlchemyError, FleetError):
@@ -218,6 +240,7 @@ class Worker:
                 # whose reply was lost: whoever asks to extend it knows.
                 self._patiently(self._heartbeat.beat)
             try:
+                self._refuse_own_training(served)
                 outcome = attempt.run()
             except (StopRequested, FleetError):
                 raise
@@ -296,7 +319,7 @@ class Worker:
         task = self._served.study.spec.task
         limits = {"stall_seconds": task.stall_seconds, "max_seconds": task.max_seconds}
         told = " or ".join(f"task.{name} = {most:g}" for name, most in limits.items() if most)
-        stack = _trainers_stack()
+        stack = _trainers_stack(self._thread)
         reason = f"the trainer did not return within {told}; it was {_whereabouts(stack)}"
         trace = _shortened("".join(stack.format()))
         ending = _failed(self._attempt, {"reason": reason, "traceback": trace})
@@ -315,7 +338,14 @@ class Worker:
         except FleetError as exc:
             log.warning("trial not failed", reason=str(exc))
         log.error("trial failed, ending this worker", trial=claim.number, reason=reason)
+        self._on_stall()
         os._exit(STALLED)
+
+    def abandon(self) -> None:
+        """Give the trial at hand back, if there is one: this process is about to end."""
+        claim = self._heartbeat.claim
+        if claim is not None:
+            self._release(claim)
 
     def _patiently(self, operation: Callable[[], T]) -> T:
         return patiently(operation, patience=self._settings.outage_patience, pause=self._stop.wait)
@@ -338,10 +368,10 @@ def _failed(attempt: Attempt | None, why: dict[str, Any]) -> _Ending:
     return _Ending("PRUNED", [verdict.value], {**verdict.attributes, "audit": why})
 
 
-def _trainers_stack() -> traceback.StackSummary:
-    """What the trainer's thread is doing, innermost call last."""
+def _trainers_stack(worker: threading.Thread) -> traceback.StackSummary:
+    """What the trainer's thread is doing, which may not be the worker's; innermost call last."""
     own = (thread for thread in threading.enumerate() if thread.name == TRAINING_THREAD)
-    thread = next(own, threading.main_thread())
+    thread = next(own, worker)
     return traceback.extract_stack(sys._current_frames().get(thread.ident or 0))
 
 

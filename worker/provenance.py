@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from trialfleet import COMPATIBILITY
 from trialfleet.errors import UsageError
+from worker.trainers.protocol import How
 
 # What besides the device decides how a number is rounded.
 _DECIDE_BITS = ("torch", "numpy", "numba", "compatibility")
@@ -25,6 +26,7 @@ class Provenance:
     device: str  # "cpu" or "cuda"
     hardware: str  # the GPU's name, or the kind of processor
     versions: Mapping[str, str]
+    lanes: int = 1  # trials that it trains at once
 
     @property
     def build(self) -> dict[str, str]:
@@ -33,12 +35,15 @@ class Provenance:
             "device": self.device,
             "hardware": self.hardware,
             **{name: self.versions.get(name, NONE) for name in _DECIDE_BITS},
+            # A GPU takes other ways to the products of a larger stack.
+            **({"lanes": str(self.lanes)} if self.device != "cpu" else {}),
         }
 
     @property
-    def compiled(self) -> bool:
-        """Whether this worker trains with what Numba compiles."""
-        return self.versions.get("numba", NONE) != NONE
+    def how(self) -> How:
+        """What a job has to say of it."""
+        compiled = self.versions.get("numba", NONE) != NONE
+        return How(device=self.device, compiled=compiled, lanes=self.lanes)
 
 
 def versions(*, compiled: bool = True) -> dict[str, str]:

@@ -47,6 +47,10 @@ class Stop:
         elif self._asked:
             os._exit(128 + number)
         self.signal = signal.Signals(number)
+        self.ask()
+
+    def ask(self) -> None:
+        """Ask this process to stop, as a signal would."""
         self._asked = True
         self._wake.put(None)
 
@@ -80,4 +84,5 @@ class Stop:
         self.check()
         with suppress(Empty):
             self._wake.get(timeout=seconds)
+            self._wake.put(None)  # for who else waits
         self.check()

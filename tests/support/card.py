@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,13 +27,13 @@ class CardTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, there: torch.Tensor) -> CardTensor:
-        made: CardTensor = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: CardTensor = torch.Tensor._make_wrapper_subclass(
             cls,
             there.size(),
             strides=there.stride(),
             storage_offset=there.storage_offset(),
             dtype=there.dtype,
-            device=NAME,
+            device=torch.device(NAME),
         )
         made.there = there
         return made
@@ -43,25 +42,25 @@ class CardTensor(torch.Tensor):
         return f"CardTensor({self.there!r})"
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         raise AssertionError(f"{func} outside of `card`")
 
 
-@dataclass
-class Card(TorchDispatchMode):
-    """Does what is asked of the card, and counts."""
+class Card(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Does what is asked of the card, and counts.
 
-    launches: int = 0  # operations
-    waits: int = 0  # times that the host waited for a result
+    Attributes:
+        launches: Operations.
+        waits: Times that the host waited for a result.
+    """
 
-    def __post_init__(self) -> None:
-        super().__init__()
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.launches = self.waits = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor)]
         cards = [x for x in tensors if isinstance(x, CardTensor)]
@@ -70,7 +69,8 @@ class Card(TorchDispatchMode):
         if not cards and not made_there:
             return func(*args, **kwargs)
         moved = func is _aten._to_copy.default
-        if func is _aten._local_scalar_dense.default or (moved and cards and to is not None and not made_there):
+        to_host = moved and to is not None and not made_there
+        if to_host or func is _aten._local_scalar_dense.default:
             self.waits += 1
         elif not moved and func is not _aten.copy_.default:
             self.launches += 1
@@ -80,13 +80,17 @@ class Card(TorchDispatchMode):
         if made_there:
             kwargs["device"] = "cpu"
         found = func(*tree_map(_there, args), **tree_map(_there, kwargs))
-        if moved and to is not None and not made_there:
+        if to_host:
             return found
         # Operations in place give back what they have changed.
         known = {id(x.there): x for x in cards}
-        return tree_map(
-            lambda x: (known[id(x)] if id(x) in known else CardTensor(x)) if isinstance(x, torch.Tensor) else x, found
-        )
+
+        def wrapped(x: object) -> object:
+            if not isinstance(x, torch.Tensor):
+                return x
+            return known[id(x)] if id(x) in known else CardTensor(x)
+
+        return tree_map(wrapped, found)
 
 
 def _there(x: object) -> object:
@@ -94,7 +98,7 @@ def _there(x: object) -> object:
 
 
 @contextmanager
-def card() -> Iterator[Card]:
+def inserted() -> Iterator[Card]:
     """Inside, the device is there."""
     with Card() as mode:
         yield mode

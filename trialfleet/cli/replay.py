@@ -96,7 +96,15 @@ def replay_trial(
     _say_if_built_differently(trial, here, console)
     task = study.spec.task
     knobs, seeds = space.decode(trial.params, study.spec.agent), trial.user_attrs["seeds"]
-    job = make_job(study, knobs, seeds, final=final, device=device, compiled=here["numba"] != NONE)
+    job = make_job(
+        study,
+        knobs,
+        seeds,
+        final=final,
+        device=device,
+        compiled=here["numba"] != NONE,
+        lanes=trial.user_attrs.get("lanes", 1),
+    )
     use_one_thread()
     trainer = algorithm(task.algorithm).make_trainer(job)
     equal, scores, taken = True, None, None

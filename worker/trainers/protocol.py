@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,14 @@ class Job:
     lanes: int = 1  # trials that a GPU has room for beside each other, this one among them
     objective: str = ""  # the function that trains, where the user's own code does
     final: bool = False  # whether the result is to be kept
+
+
+class How(TypedDict, total=False):
+    """Those fields of a job that say how to compute, and not what."""
+
+    device: str
+    compiled: bool
+    lanes: int
 
 
 @dataclass(frozen=True, kw_only=True)

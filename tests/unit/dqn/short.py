@@ -22,6 +22,7 @@ def training(
     compiled: bool = False,
     tensors: bool = False,
     lanes: int = 1,
+    device: str = "cpu",
 ) -> Training:
     """Three segments of 300 steps; `tensors`: as on a GPU."""
     return Training(
@@ -36,8 +37,9 @@ def training(
             keep=keep,
             compiled=compiled,
             lanes=lanes,
+            device=device,
         ),
-        tensors=tensors,
+        tensors=tensors or None,
     )
 
 

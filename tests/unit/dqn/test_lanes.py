@@ -27,7 +27,8 @@ OTHERS = [
 
 
 @pytest.fixture(autouse=True)
-def _no_program_is_left() -> Iterator[None]:
+def _no_program_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(on_device, "_programs", [])
     yield
     assert on_device._programs == []
 
@@ -78,9 +79,7 @@ def test_each_trial_ends_as_it_would_have_alone(together: list[int]) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("double_q", [True, False])
-def test_whatever_they_have_in_common(
-    precision: Literal["fp32", "bf16"], double_q: bool
-) -> None:
+def test_whatever_they_have_in_common(precision: Literal["fp32", "bf16"], double_q: bool) -> None:
     """A product in bf16 may round otherwise in a larger stack, but not with others in it."""
     common = [
         replace(each, precision=precision, double_q=double_q, loss="mse") for each in OTHERS[:2]

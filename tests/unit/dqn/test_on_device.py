@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support import card
 from tests.unit.dqn.settings import PARAMS
-from tests.unit.dqn.short import ends, training
+from tests.unit.dqn.short import ends, fingerprint, training
 from worker.trainers.dqn.on_device import OnDevice
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.tensors import TENSOR_ENVS
@@ -76,11 +77,64 @@ def test_it_plays_the_episodes_that_gymnasium_plays(env_id: str) -> None:
         assert np.array_equal(one.metrics[name], other.metrics[name]), name
 
 
-def test_a_gpu_trains_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device that is none here, up to where something is put on it."""
-    running = training(compiled=True)
-    made = Training._make_stepping
-    job = replace(running._job, device="meta")
-    object.__setattr__(running, "_job", job)
-    shape = type("Shape", (), {"max_episode_steps": 500, "actions": 2})()
-    assert isinstance(made(running, shape), OnDevice)
+def on_card(params: Params = PARAMS, env_id: str = "CartPole-v1") -> Training:
+    return training(params=params, env_id=env_id, device=card.NAME)
+
+
+@pytest.mark.parametrize("env_id", ENVS)
+def test_a_gpu_trains_with_it(env_id: str) -> None:
+    """All that it computes lies on the device, and comes to what it comes to on a CPU."""
+    wanted = on_device(env_id)
+    list(wanted._train())
+    with card.inserted():
+        found = on_card(env_id=env_id)
+        assert isinstance(found._stepping, OnDevice)
+        list(found._train())
+        for name, array in wanted.state().items():
+            assert np.array_equal(array, found.state()[name]), name
+
+
+def test_a_gpu_evaluates_and_scores_with_it() -> None:
+    wanted = fingerprint(on_device("CartPole-v1"))
+    with card.inserted():
+        assert fingerprint(on_card()) == wanted
+
+
+def test_a_gpu_goes_on_from_a_checkpoint() -> None:
+    with card.inserted():
+        straight, resumed = on_card(), on_card()
+        events = straight.run()
+        next(event for event in events if isinstance(event, Evaluation))
+        state = straight.state()
+        assert state is not None
+        resumed.load_state(state)
+        list(events)
+        list(resumed.run())
+        for name, array in straight.result().items():
+            assert np.array_equal(array, resumed.result()[name]), name
+
+
+def test_a_gpu_waits_for_nothing_within_a_segment() -> None:
+    """What it waits for at the end are rewards and ends of episodes."""
+    with card.inserted() as device:
+        running = on_card()
+        list(running._train())
+        before = device.waits
+        for done in running._stepping.train(1):
+            if done < 300:
+                assert device.waits == before
+        assert device.waits == before + 2
+
+
+@pytest.mark.parametrize("normalize", ["running", "fixed"])
+def test_other_environments_are_stepped_on_the_host(
+    normalize: Literal["running", "fixed"],
+) -> None:
+    params = replace(PARAMS, normalize=normalize, learning_starts=200)
+    wanted = training(params=params)
+    with card.inserted():
+        found = on_card(params)
+        for running in (wanted, found):
+            list(running._train())
+        for name, array in wanted.state().items():
+            assert np.allclose(array, found.state()[name], rtol=2e-3, atol=2e-4), name

@@ -35,8 +35,8 @@ class Agent:
         actions: A.
         generators: One for each agent, which draws its first networks.
         device: Where they are.
-        stack: Where they learn, as its rows `at`, beside the agents of other trials; without it they
-            have one of their own.
+        stack: Where they learn, as its rows `at`, beside the agents of other trials; if it is None,
+            they have one of their own.
         at: Which rows.
     """
 
@@ -54,8 +54,12 @@ class Agent:
         self.params = params
         self.at = at
         if stack is None:
-            sizes, scaled = (observation_size, *params.net_arch, actions), params.normalize != "none"
-            self._stack = make_stack(sizes, len(generators), device, scaled=scaled)
+            self._stack = make_stack(
+                (observation_size, *params.net_arch, actions),
+                len(generators),
+                device,
+                scaled=params.normalize != "none",
+            )
         else:
             self._stack = stack.rows(at)
         self.online, self.target = self._stack.online, self._stack.target

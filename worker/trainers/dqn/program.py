@@ -1,4 +1,4 @@
-"""Trials of one shape as one tensor program: all their agents act, step, remember and learn at once.
+"""Trials of one shape as one tensor program: all their agents act, step and learn at once.
 
 A GPU is far too large for the agents of one trial. So a program has lanes: trial i has the rows
 from i·S on of every tensor. Trials differ in what `OWN` lists, and each is at a step of its own;

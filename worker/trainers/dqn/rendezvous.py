@@ -41,9 +41,7 @@ class Rendezvous:
             is `withdrawn` at a pause it must not touch after it.
     """
 
-    def __init__(
-        self, lanes: int, work: Callable[[list[Request]], Iterator[int | None]]
-    ) -> None:
+    def __init__(self, lanes: int, work: Callable[[list[Request]], Iterator[int | None]]) -> None:
         self._work = work
         self._free = list(range(lanes))
         self._there: set[int] = set()
@@ -90,7 +88,8 @@ class Rendezvous:
             while not request.done:
                 if self._is_mine(request):
                     self._stretch()
-                yield self._reached if request in self._group else None
+                if not request.done:
+                    yield self._reached if request in self._group else None
         finally:
             if not request.done:
                 self._withdraw(request)

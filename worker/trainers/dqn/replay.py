@@ -90,9 +90,7 @@ class ReplayMemory:
         self.size = min(self.size + steps, self.capacity)
         self._uncopied = min(self._uncopied + steps, self.capacity)
 
-    def rows(
-        self, words: NDArray[np.uint32], sizes: NDArray[np.int64] | None = None
-    ) -> Tensor:
+    def rows(self, words: NDArray[np.uint32], sizes: NDArray[np.int64] | None = None) -> Tensor:
         """Turn random words [G, S, B] into flat row numbers [G, S, B] for `sample`.
 
         Uniform over what each agent holds: `words · size / 2³²`, floored, in integers, because a

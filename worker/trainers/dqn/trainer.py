@@ -105,14 +105,18 @@ class Training:
                 stepping = compiled.InWorld(job, params, learners, world=world, limit=limit)
                 return agent, replay, stepping
             learn = learners.learn
-        return agent, replay, EveryEnv(
-            job,
-            params,
+        return (
             agent,
             replay,
-            actions=shape.actions,
-            normalizer=self._normalizer,
-            learn=learn,
+            EveryEnv(
+                job,
+                params,
+                agent,
+                replay,
+                actions=shape.actions,
+                normalizer=self._normalizer,
+                learn=learn,
+            ),
         )
 
     def run(self) -> Generator[Event, None, None]:

@@ -15,6 +15,14 @@ def worker(
         str | None,
         typer.Argument(help="The study's name, or its file; left out, every study is served."),
     ] = None,
+    lanes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            help="Trials to train at once, each in a thread. Default: TRIALFLEET_LANES, or 1.",
+        ),
+    ] = None,
     with_parent: Annotated[
         bool, typer.Option("--with-parent", help="Stop when the parent process is gone.")
     ] = False,
@@ -25,7 +33,12 @@ def worker(
     Without a study it is a fleet's worker: it serves every study that there is, and those that
     come, by priority and fair share, until it is stopped. SIGTERM or Ctrl-C gives the current trial
     back at once, for another worker.
+
+    With --lanes it is several workers in one process: on a GPU their trials are one program, on a
+    CPU each takes a core.
     """
+    from contextlib import ExitStack
+
     from worker.stop import Stop, StopRequested
 
     stop = Stop(with_parent=with_parent)
@@ -35,23 +48,41 @@ def worker(
     from trialfleet.postgres.retry import patiently
     from trialfleet.store.schema import wait_for_schema
     from trialfleet.store.storage import Database
+    from worker.lanes import Lanes
     from worker.loop import Worker
     from worker.trainers.threads import use_one_thread
 
     settings = load_settings()
+    if lanes is not None:
+        settings = settings.model_copy(update={"lanes": lanes})
     wanted, spec = study_wanted(study)
+    all_lanes = Lanes(stop)
     try:
-        with database_url(settings) as url:
-            database = Database(url, application="trialfleet-worker", pause=stop.wait)
-            wait_for_schema(database, settings.migration_patience, pause=stop.wait)
-            patience = settings.migration_patience
+        with database_url(settings) as url, ExitStack() as opened:
 
-            def join() -> Worker:
+            def connect() -> Database:
+                application = "trialfleet-worker"
+                database = Database(url, application=application, pause=stop.wait)
+                opened.callback(database.close)
+                return database
+
+            def join() -> None:
                 name = wanted and wait_for_study(database, wanted, spec, patience, stop.wait)
                 use_one_thread()  # loads PyTorch, in seconds; whoever has no work needs none
-                return Worker(database, name, settings=settings, stop=stop)
+                for number in range(len(all_lanes.workers), settings.lanes):
+                    all_lanes.workers.append(
+                        Worker(
+                            connect() if number else database,
+                            name,
+                            settings=settings,
+                            stop=stop,
+                            on_stall=all_lanes.abandon,
+                        )
+                    )
 
-            patiently(join, patience=settings.outage_patience, pause=stop.wait).run()
-            database.close()
+            database, patience = connect(), settings.migration_patience
+            wait_for_schema(database, patience, pause=stop.wait)
+            patiently(join, patience=settings.outage_patience, pause=stop.wait)
+            all_lanes.run()
     except StopRequested:
         raise typer.Exit(stop.exit_code) from None
