@@ -7,8 +7,9 @@ on the CPU, so results are those of a CPU; how often the host had to wait for on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -48,17 +49,54 @@ class CardTensor(torch.Tensor):
         raise AssertionError(f"{func} outside of `card`")
 
 
+@dataclass
+class _Operation:
+    """One that is recorded: what it was called with, and what it gave."""
+
+    func: Any
+    args: Any
+    kwargs: Any
+    given: Any
+
+    def repeat(self) -> None:
+        again = self.func(*tree_map(_there, self.args), **tree_map(_there, self.kwargs))
+        returns = self.func._schema.returns
+        if any(each.alias_info is not None for each in returns):
+            return  # it has changed its arguments, or looks at their memory
+        for before, now in zip(tree_flatten(self.given)[0], tree_flatten(again)[0], strict=True):
+            if isinstance(before, CardTensor):
+                before.there.copy_(now)
+
+
 class Card(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Does what is asked of the card, and counts.
 
     Attributes:
         launches: Operations.
         waits: Times that the host waited for a result.
+        replays: Recordings that were repeated.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.launches = self.waits = 0
+        self.launches = self.waits = self.replays = 0
+        self._recording: list[_Operation] | None = None
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """As a CUDA graph: operations are noted and not done, and repeated on the same memory."""
+        recorded: list[_Operation] = []
+        self._recording = recorded
+        try:
+            work()
+        finally:
+            self._recording = None
+
+        def replay() -> None:
+            self.replays += 1
+            for operation in recorded:
+                operation.repeat()
+
+        return replay
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -68,17 +106,23 @@ class Card(TorchDispatchMode):  # type: ignore[no-untyped-call]
         made_there = to is not None and torch.device(to).type == NAME
         if not cards and not made_there:
             return func(*args, **kwargs)
+        # A number on the host may take part, in a tensor without dimensions.
+        host = [x for x in tensors if not isinstance(x, CardTensor) and x.dim() > 0]
         moved = func is _aten._to_copy.default
         to_host = moved and to is not None and not made_there
-        if to_host or func is _aten._local_scalar_dense.default:
-            self.waits += 1
-        elif not moved and func is not _aten.copy_.default:
+        waits = to_host or func is _aten._local_scalar_dense.default
+        if self._recording is not None:
+            assert not waits, f"{func}: a recording that waits for a result"
+            assert not host, f"{func}: a recording that reads the host's memory"
+        self.waits += waits
+        if not waits and not moved and func is not _aten.copy_.default:
             self.launches += 1
-            # A number on the host may take part, in a tensor without dimensions.
-            host = [x for x in tensors if not isinstance(x, CardTensor) and x.dim() > 0]
             assert not (cards and host), f"{func}: tensors on two devices"
         if made_there:
             kwargs["device"] = "cpu"
+        if self._recording is not None and func._schema.is_mutable:
+            self._recording.append(_Operation(func, args, kwargs, None))
+            return kwargs.get("out", args[0]) if func._schema.returns else None
         found = func(*tree_map(_there, args), **tree_map(_there, kwargs))
         if to_host:
             return found
@@ -90,7 +134,10 @@ class Card(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return x
             return known[id(x)] if id(x) in known else CardTensor(x)
 
-        return tree_map(wrapped, found)
+        given = tree_map(wrapped, found)
+        if self._recording is not None:
+            self._recording.append(_Operation(func, args, kwargs, given))
+        return given
 
 
 def _there(x: object) -> object:

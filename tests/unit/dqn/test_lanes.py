@@ -14,7 +14,8 @@ from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import ends, fingerprint, numbers, training
 from worker.trainers.dqn import on_device
 from worker.trainers.dqn.params import Params
-from worker.trainers.dqn.program import Program, Segment
+from worker.trainers.dqn.program import Program
+from worker.trainers.dqn.requests import Segment
 from worker.trainers.dqn.trainer import Training
 from worker.trainers.protocol import Evaluation, Score
 

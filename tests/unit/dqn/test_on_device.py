@@ -13,6 +13,7 @@ import torch
 from tests.support import card
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import ends, fingerprint, training
+from worker.trainers.dqn import graphs
 from worker.trainers.dqn.on_device import OnDevice
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.tensors import TENSOR_ENVS
@@ -112,6 +113,27 @@ def test_a_gpu_goes_on_from_a_checkpoint() -> None:
         list(resumed.run())
         for name, array in straight.result().items():
             assert np.array_equal(array, resumed.result()[name]), name
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpu_repeats_what_it_has_recorded(
+    precision: Literal["fp32", "bf16"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded once, on memory that stays where it is, and what is random or due comes from there.
+
+    It catches a number of the host's that was only true when it was recorded.
+    """
+    params = replace(PARAMS, precision=precision)
+    wanted = fingerprint(on_device("CartPole-v1", params))
+    with card.inserted() as device:
+        monkeypatch.setitem(graphs.RECORDERS, card.NAME, lambda: device.record)
+        found = on_card(params)
+        assert fingerprint(found) == wanted
+        assert isinstance(found._stepping, OnDevice)
+        recorded = found._stepping._program._graphs._recorded
+        kinds = {name[0] for name in recorded if isinstance(name, tuple)}
+        assert kinds == {"step", "update", "play"}
+        assert device.replays > 10 * len(recorded)
 
 
 def test_a_gpu_waits_for_nothing_within_a_segment() -> None:

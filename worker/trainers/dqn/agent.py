@@ -81,6 +81,7 @@ class Agent:
     def update(self, batches: Batches) -> None:
         """Take K gradient steps, each on one batch of every agent's own."""
         self._learning.update(batches, [self])
+        self.took(len(batches.states))
 
     @cached_property
     def _learning(self) -> Learning:
@@ -97,13 +98,12 @@ class Agent:
         That class spends longer on its own affairs than on the arithmetic of small networks, up to
         a fifth of an update; a test holds this to the same bits.
         """
-        exp_avg, exp_avg_sq = self.moments["exp_avg"], self.moments["exp_avg_sq"]
         self.moments["step"] += 1
         torch._fused_adam_(
             [self.online.flat],
             [self._stack.gradient],
-            [exp_avg],
-            [exp_avg_sq],
+            [self.moments["exp_avg"]],
+            [self.moments["exp_avg_sq"]],
             [],
             [self.moments["step"]],
             lr=self.params.learning_rate,
@@ -114,10 +114,14 @@ class Agent:
             amsgrad=False,
             maximize=False,
         )
-        self.updates += 1
-        if self.updates % _UPDATES_PER_SWEEP == 0:
-            for moment in (exp_avg, exp_avg_sq):
-                moment.copy_(F.hardshrink(moment, _NEGLIGIBLE))
+
+    def took(self, updates: int) -> None:
+        """Count gradient steps that were taken."""
+        sweeps = self.updates // _UPDATES_PER_SWEEP
+        self.updates += updates
+        if self.updates // _UPDATES_PER_SWEEP > sweeps:
+            for name in ("exp_avg", "exp_avg_sq"):
+                self.moments[name].copy_(F.hardshrink(self.moments[name], _NEGLIGIBLE))
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of all that learning has changed, except `loss_sum`."""

@@ -42,7 +42,7 @@ class Learning:
         )
 
     def update(self, batches: Batches, agents: Sequence[Agent]) -> None:
-        """Take K gradient steps, each on one batch of every agent's own.
+        """Take K gradient steps, each on one batch of every agent's own; `Agent.took` is to follow.
 
         The target network stands still meanwhile, so all batches pass through it at once.
 

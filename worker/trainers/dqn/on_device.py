@@ -12,9 +12,10 @@ from worker.trainers.dqn.agent import Agent
 from worker.trainers.dqn.episodes import Episodes
 from worker.trainers.dqn.network import StackedNetwork
 from worker.trainers.dqn.params import Params
-from worker.trainers.dqn.program import OWN, Play, Program, Segment, Shape, Trial
+from worker.trainers.dqn.program import Program
 from worker.trainers.dqn.randomness import Purpose, streams
 from worker.trainers.dqn.replay import ReplayMemory
+from worker.trainers.dqn.requests import OWN, Play, Segment, Shape, Trial
 from worker.trainers.dqn.stepping import Steps
 from worker.trainers.dqn.worlds import World
 from worker.trainers.protocol import Job

@@ -38,7 +38,7 @@ class ReplayMemory:
         device: str | torch.device = "cpu",
         storage: Tensor | None = None,
     ) -> None:
-        """Remember nothing yet, in `storage` [S, C, W] if that is given."""
+        """Remember nothing yet; in `storage` [S, C or more, W] if that is given."""
         self.capacity = capacity  # transitions of each agent
         self._stack, self._o = stack, observation_size
         width = 2 * observation_size + 3
@@ -90,19 +90,14 @@ class ReplayMemory:
         self.size = min(self.size + steps, self.capacity)
         self._uncopied = min(self._uncopied + steps, self.capacity)
 
-    def rows(self, words: NDArray[np.uint32], sizes: NDArray[np.int64] | None = None) -> Tensor:
+    def rows(self, words: NDArray[np.uint32]) -> Tensor:
         """Turn random words [G, S, B] into flat row numbers [G, S, B] for `sample`.
 
         Uniform over what each agent holds: `words · size / 2³²`, floored, in integers, because a
         float32 product rounds up to `size` itself now and then. What is uneven about it is below
         one part in 2³² / size.
-
-        Args:
-            words: Drawn for each agent.
-            sizes: Rows of each agent [S] that hold a transition, where they are not all `size`.
         """
-        held = self.size if sizes is None else sizes[:, None]
-        index = (words.astype(np.int64) * held) >> 32
+        index = (words.astype(np.int64) * self.size) >> 32
         index += np.arange(self._stack)[:, None] * self.capacity
         return torch.from_numpy(index).to(self.storage.device)
 
@@ -123,7 +118,8 @@ class ReplayMemory:
     def sums(self) -> NDArray[np.float64]:
         """Return the sum of each agent's rows [S]: not finite where something remembered is not."""
         self.flush()
-        sums: NDArray[np.float64] = self.storage.double().sum((1, 2)).cpu().numpy()
+        held = self.storage[:, : self.size].double()
+        sums: NDArray[np.float64] = held.sum((1, 2)).cpu().numpy()
         return sums
 
     def state(self) -> dict[str, Tensor]:

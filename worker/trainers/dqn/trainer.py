@@ -11,21 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worker.trainers import envs
-from worker.trainers.dqn.agent import Agent
 from worker.trainers.dqn.episodes import Episodes, mean_return_of_ended
 from worker.trainers.dqn.network import KeptNetworks, StackedNetwork
-from worker.trainers.dqn.on_device import OnDevice
 from worker.trainers.dqn.params import Params
+from worker.trainers.dqn.parts import make_parts
 from worker.trainers.dqn.randomness import Purpose, streams
-from worker.trainers.dqn.replay import ReplayMemory
-from worker.trainers.dqn.scaling import Normalizer
-from worker.trainers.dqn.stepping import EveryEnv, Learn, Stepping
-from worker.trainers.dqn.worlds import World, world_of
 from worker.trainers.protocol import Evaluation, Event, Job, NonFiniteError, Progress, Score
 
 _Result = TypeVar("_Result")
-_Parts = tuple[Agent, ReplayMemory, Stepping]
 
 _SECONDS_PER_PROGRESS = 0.1
 _REMEMBERED_STATES = 256  # of each agent, whose values "q_mean" is the mean of
@@ -45,7 +38,7 @@ class Training:
 
         Args:
             job: What to train.
-            tensors: Whether to step environments of our own in tensor code; by default a GPU does.
+            tensors: See `worker.trainers.dqn.parts.make_parts`.
         """
         if job.train_steps % job.eval_every:
             raise ValueError(
@@ -54,70 +47,11 @@ class Training:
         self._job, self._params = job, Params(**job.knobs)
         self.segment = 0  # segments done
         self.segments = job.train_steps // job.eval_every
-        shape = envs.inspect_env(job.env)
-        world = world_of(job.env) if self._params.normalize == "none" else None
-        self._normalizer: Normalizer | None = None
-        # Whatever is opened is made last, so that nothing that fails leaves it open.
-        self._agent, self._replay, self._stepping = (
-            self._on_device(shape, world)
-            if world is not None and (job.device != "cpu" if tensors is None else tensors)
-            else self._on_host(shape, world)
+        self._agent, self._replay, self._stepping, self._normalizer = make_parts(
+            job, self._params, tensors=tensors
         )
         self._kept = KeptNetworks(self._agent.online)
         self._told = time.monotonic()  # when the last Progress was due
-
-    def _on_device(self, shape: envs.EnvShape, world: World) -> _Parts:
-        """All of it in tensor code, beside other trials."""
-        stepping = OnDevice(
-            self._job,
-            self._params,
-            world=world,
-            observation_size=shape.observation_size,
-            limit=shape.max_episode_steps,
-        )
-        return stepping.agent, stepping.replay, stepping
-
-    def _on_host(self, shape: envs.EnvShape, world: World | None) -> _Parts:
-        """The environments on a CPU, in the fastest way there is for this job."""
-        job, params = self._job, self._params
-        agent = Agent(
-            params=params,
-            observation_size=shape.observation_size,
-            actions=shape.actions,
-            generators=[np.random.default_rng(s) for s in streams(job.seeds, 0, Purpose.NETWORK)],
-            device=job.device,
-        )
-        replay = ReplayMemory(
-            stack=len(job.seeds),
-            capacity=min(params.buffer_size, job.train_steps),
-            observation_size=shape.observation_size,
-            device=job.device,
-        )
-        if (scaling := agent.online.scaling) is not None:
-            self._normalizer = Normalizer(scaling, fixed=params.normalize == "fixed")
-        learn: Learn | None = None
-        if job.compiled and job.device == "cpu" and params.precision == "fp32":
-            # Here, because it takes a while, and where it is not installed nothing needs it.
-            from worker.trainers.dqn import compiled
-
-            learners, limit = compiled.Learners(params, agent, replay), shape.max_episode_steps
-            if world is not None:
-                stepping = compiled.InWorld(job, params, learners, world=world, limit=limit)
-                return agent, replay, stepping
-            learn = learners.learn
-        return (
-            agent,
-            replay,
-            EveryEnv(
-                job,
-                params,
-                agent,
-                replay,
-                actions=shape.actions,
-                normalizer=self._normalizer,
-                learn=learn,
-            ),
-        )
 
     def run(self) -> Generator[Event, None, None]:
         """Train from the current segment to the end; see `worker.trainers.protocol.Trainer`."""
