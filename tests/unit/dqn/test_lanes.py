@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Literal
 
 import pytest
 import torch
 
+from tests.support import card
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import ends, fingerprint, numbers, training
-from worker.trainers.dqn import on_device
+from worker.trainers.dqn import graphs, on_device, rendezvous
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.program import Program
 from worker.trainers.dqn.requests import Segment
@@ -48,9 +50,11 @@ def together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def lane(params: Params = PARAMS, seeds: Sequence[int] = (1, 2)) -> Training:
-    """One of up to three trials."""
-    return training(seeds, params, tensors=True, lanes=3)
+def lane(
+    params: Params = PARAMS, seeds: Sequence[int] = (1, 2), *, lanes: int = 3, device: str = "cpu"
+) -> Training:
+    """One of so many trials, at most."""
+    return training(seeds, params, tensors=True, lanes=lanes, device=device)
 
 
 def alone(params: Params = PARAMS, seeds: Sequence[int] = (1, 2), *, lanes: int = 1) -> str:
@@ -116,7 +120,7 @@ def test_a_lane_is_filled_again_while_the_others_go_on(together: list[int]) -> N
 def test_a_trial_that_leaves_within_a_segment_disturbs_nobody() -> None:
     """Also where its thread was the one that computed, and another trial takes its lane at once."""
     wanted = [alone(OTHERS[2], (5, 6)), alone(OTHERS[0], (7, 8))]
-    leaving, staying = lane(OTHERS[1]), lane(OTHERS[2], (5, 6))
+    leaving, staying = lane(OTHERS[1], lanes=2), lane(OTHERS[2], (5, 6), lanes=2)
 
     def leave_and_come_back() -> str:
         steps = leaving._stepping.train(0)
@@ -124,9 +128,34 @@ def test_a_trial_that_leaves_within_a_segment_disturbs_nobody() -> None:
             pass
         steps.close()
         leaving.close()
-        return finish(lane(OTHERS[0], (7, 8)))
+        return finish(lane(OTHERS[0], (7, 8), lanes=2))
 
     assert at_once(lambda: finish(staying), leave_and_come_back) == wanted
+
+
+def test_what_is_recorded_is_of_the_trials_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, where a trial follows another one in its lane; all of it in this thread."""
+    wanted = []
+    for params, seeds in ((OTHERS[2], (5, 6)), (OTHERS[0], (7, 8))):
+        straight = lane(params, seeds)
+        list(straight.run())
+        wanted.append(finish(straight))  # what comes out once it is done
+    monkeypatch.setattr(rendezvous, "_PAUSE", 0.0)  # nobody else is there to be waited for
+    with card.inserted() as device:
+        monkeypatch.setitem(graphs.RECORDERS, card.NAME, lambda: device.record)
+        first = lane(OTHERS[1], lanes=2, device=card.NAME)
+        staying = lane(OTHERS[2], (5, 6), lanes=2, device=card.NAME)
+        others, events = staying.run(), first.run()
+        ended: set[type] = set()
+        while Evaluation not in ended:
+            ended.add(type(next(events)))
+            next(others)
+        events.close()
+        first.close()
+        following = lane(OTHERS[0], (7, 8), lanes=2, device=card.NAME)
+        for _ in zip_longest(others, following.run()):
+            pass
+        assert [finish(each) for each in (staying, following)] == wanted
 
 
 def test_what_fails_fails_for_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

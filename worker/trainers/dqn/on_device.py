@@ -91,7 +91,7 @@ class OnDevice:
             stack=agents,
             capacity=capacity,
             observation_size=observation_size,
-            storage=self._program.storage[at].zero_(),
+            storage=self._program.storage[at],
         )
         self._trial = Trial(job=job, params=params, agent=self.agent, replay=self.replay)
 
