@@ -73,7 +73,7 @@ def trials(params: Params, count: int, agents: int) -> list[tuple[Params, list[i
 
 def compare(name: str, way: str, *, lanes: int, agents: int, rounds: int) -> None:
     """Print a line of one setting and one way to train."""
-    steps = TIMED_STEPS[name] // 2 // _SEGMENTS * _SEGMENTS
+    steps = TIMED_STEPS[name] // _SEGMENTS * _SEGMENTS
     wanted = trials(SETTINGS[name][1], lanes, agents)
 
     def in_turn() -> list[list[NDArray[Any]]]:
