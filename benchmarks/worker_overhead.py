@@ -284,10 +284,10 @@ def main() -> None:
     with temporary_server(workers=2) as server:
         migrate(parse_url(server.url))
         database = Database(parse_url(server.url), application="benchmark")
-        timed = _with(spec, name=spec.name, trials=trials)
+        timed = with_fields(spec, name=spec.name, trials=trials)
         create_or_join(database, timed)
         add_history(database, timed, options.history)
-        cold = _with(spec, name=f"{spec.name}-cold", trials=spec.search.trials)
+        cold = with_fields(spec, name=f"{spec.name}-cold", trials=spec.search.trials)
         create_or_join(database, cold)
         found = [time_start(server.url, cold.name, database) for _ in starts]
         print(
@@ -303,9 +303,11 @@ def main() -> None:
     print(table(rest, done.beat_seconds * len(rest) / len(done.watches)))
 
 
-def _with(spec: Spec, *, name: str, trials: int) -> Spec:
+def with_fields(spec: Spec, *, name: str, **search: Any) -> Spec:
+    """The study under another name, with these fields of its search."""
     fields = json.loads(spec.to_json())
-    fields["name"], fields["search"]["trials"] = name, trials
+    fields["name"] = name
+    fields["search"] |= search
     return Spec.from_json(json.dumps(fields))
 
 

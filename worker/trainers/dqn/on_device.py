@@ -55,18 +55,21 @@ class OnDevice:
         world: Where its agents act.
         observation_size: What they see.
         limit: Steps of the longest episode.
+
+    Attributes:
+        trial: What it is for its program.
     """
 
     def __init__(
         self, job: Job, params: Params, *, world: World, observation_size: int, limit: int
     ) -> None:
-        defaults, agents = Params(), len(job.seeds)
+        defaults = Params()
         capacity = min(params.buffer_size, job.train_steps)
         own = {name: getattr(defaults, name) for name in OWN}
         self._program, self._lane = _enter(
             Shape(
                 lanes=job.lanes,
-                agents=agents,
+                agents=len(job.seeds),
                 world=world,
                 limit=limit,
                 eval_every=job.eval_every,
@@ -77,27 +80,36 @@ class OnDevice:
             )
         )
         self._closed = False
-        at = slice(self._lane * agents, (self._lane + 1) * agents)
-        self.agent = Agent(
+        try:
+            self.trial = self._make_trial(job, params)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make_trial(self, job: Job, params: Params) -> Trial:
+        """The job's agents and what they remember, as rows of the program's tensors."""
+        shape = self._program.shape
+        at = slice(self._lane * shape.agents, (self._lane + 1) * shape.agents)
+        agent = Agent(
             params=params,
-            observation_size=observation_size,
-            actions=world.actions,
+            observation_size=shape.observation_size,
+            actions=shape.world.actions,
             generators=[np.random.default_rng(s) for s in streams(job.seeds, 0, Purpose.NETWORK)],
             device=job.device,
             stack=self._program.stack,
             at=at,
         )
-        self.replay = ReplayMemory(
-            stack=agents,
-            capacity=capacity,
-            observation_size=observation_size,
+        replay = ReplayMemory(
+            stack=shape.agents,
+            capacity=shape.capacity,
+            observation_size=shape.observation_size,
             storage=self._program.storage[at],
         )
-        self._trial = Trial(job=job, params=params, agent=self.agent, replay=self.replay)
+        return Trial(job=job, params=params, agent=agent, replay=replay)
 
     def train(self, segment: int) -> Generator[int, None, Steps]:
         """See `Stepping`."""
-        request = Segment(lane=self._lane, kind="segment", trial=self._trial, number=segment)
+        request = Segment(lane=self._lane, kind="segment", trial=self.trial, number=segment)
         for reached in self._program.lanes.do(request):
             yield reached or 0
         assert request.steps is not None, "it is done"
@@ -110,7 +122,7 @@ class OnDevice:
         request = Play(
             lane=self._lane,
             kind=("play", count),
-            trial=self._trial,
+            trial=self.trial,
             network=network,
             streams=sources,
             count=count,

@@ -48,7 +48,7 @@ def make_parts(job: Job, params: Params, *, tensors: bool | None = None) -> Part
         observation_size=shape.observation_size,
         limit=shape.max_episode_steps,
     )
-    return Parts(stepping.agent, stepping.replay, stepping)
+    return Parts(stepping.trial.agent, stepping.trial.replay, stepping)
 
 
 def _on_host(job: Job, params: Params, shape: envs.EnvShape, world: World | None) -> Parts:
