@@ -60,8 +60,9 @@ def test_killed_it_loses_no_trial(fleet: Fleet) -> None:
     worker.kill()
     fleet.expire()
     leases.reap(fleet.database, STUDY)
-    fleet.worker(lanes="2")
+    fleet.start("worker", STUDY, "--lanes", "2")
     fleet.ends()
+    assert len({each.worker for each in fleet.attempts() if each.outcome == "finished"}) == 2
     assert [fleet.outcomes(n) for n in range(LANES)] == [["lost", "finished"]] * LANES
     assert [fleet.curve(each) for each in ids] == [WHOLE] * LANES
     fleet.replays(2)

@@ -89,14 +89,14 @@ class Program:
     def _train(self, segments: list[Segment]) -> Iterator[int]:
         """Do segments, each of another trial; it pauses often, and says how far it is."""
         walk, graphs = self._walk, self._graphs
-        all_explore = self._draw(segments)
+        everyone_explores = self._draw(segments)  # [T]
         there: list[Segment] = []
         for t in range(self.shape.eval_every):
             if len(now := _wanted(segments)) != len(there):
                 there = now
                 self._place(there)
-            acting = bool(all_explore[t])
-            graphs.run(("step", acting), partial(walk.step, all_explore=acting))
+            all_explore = bool(everyone_explores[t])
+            graphs.run(("step", all_explore), partial(walk.step, all_explore=all_explore))
             due = []
             # The order within a step is that of `worker.trainers.dqn.stepping`.
             for segment in there:
