@@ -1,4 +1,4 @@
-"""Who trains a DQN on CartPole fastest: ours, the same program in JAX, SBX, Stable-Baselines3.
+"""Who trains a DQN on CartPole fastest: ours, the same in JAX, SBX, CleanRL, Stable-Baselines3.
 
 python -m benchmarks.peers
 
@@ -12,8 +12,9 @@ setting's whole training, of 8 agents or of 3. Everybody does the same number of
 so.
 
 `make bench-env` installs Stable-Baselines3 and `pip install "trialfleet[bench-jax]"` JAX. SBX is
-left out where it is not installed (`pip install sbx-rl`). CleanRL has no release for today's
-Gymnasium.
+left out where it is not installed (`pip install sbx-rl`). CleanRL is a script that needs an older
+Gymnasium than ours, and has the network of `light` alone: `CLEANRL` names the folder of a checkout,
+`CLEANRL_PYTHON` an interpreter with PyTorch, gymnasium==0.29.1, "numpy<2", tyro and tensorboard.
 """
 
 from __future__ import annotations
@@ -21,15 +22,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.settings import SETTINGS, TIMED_STEPS, sb3_model, updates
 from worker.trainers.dqn.params import Params
@@ -114,15 +120,82 @@ def _one_by_one(make: Callable[[int], Any], agents: int, steps: int) -> Trained:
     return seconds, models[0]._n_updates, play
 
 
+def cleanrl(params: Params, agents: int, steps: int) -> Trained:
+    """CleanRL's dqn.py as it stands, one agent after the other; its own clock says how fast."""
+    folder = tempfile.mkdtemp(prefix="cleanrl-")
+    rates = []
+    for seed in range(agents):
+        options = {
+            "seed": seed,
+            "total-timesteps": steps,
+            "learning-rate": params.learning_rate,
+            "buffer-size": params.buffer_size,
+            "gamma": params.gamma,
+            "tau": params.tau,
+            "target-network-frequency": params.target_update_interval,
+            "batch-size": params.batch_size,
+            "start-e": params.exploration_initial_eps,
+            "end-e": params.exploration_final_eps,
+            "exploration-fraction": params.exploration_fraction,
+            "learning-starts": params.learning_starts,
+            "train-frequency": params.train_freq,
+        }
+        ran = subprocess.run(
+            [
+                os.environ["CLEANRL_PYTHON"],
+                f"{os.environ['CLEANRL']}/cleanrl/dqn.py",
+                "--no-cuda",
+                "--save-model",
+                *(f"--{name}={value}" for name, value in options.items()),
+            ],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": os.environ["CLEANRL"]},
+            capture_output=True,
+            text=True,
+        )
+        # Once the model is saved it films episodes, for which it may lack what it needs.
+        said = re.findall(r"^SPS: (\d+)$", ran.stdout, re.MULTILINE)
+        if not said:
+            raise RuntimeError(f"CleanRL has not trained: {ran.stderr[-2000:]}")
+        rates.append(int(said[-1]))
+
+    def play() -> float:
+        import torch
+
+        from worker.trainers.dqn.saved import play_saved
+
+        means = []
+        for path in Path(folder).glob("runs/*/dqn.cleanrl_model"):
+            arrays = {}
+            for name, tensor in torch.load(path).items():
+                _, number, part = name.split(".")  # every other module is a ReLU
+                arrays[f"q.{int(number) // 2}.{part}"] = tensor.numpy()
+            means.append(play_saved(arrays, "CartPole-v1", seed=0, episodes=_EPISODES).mean())
+        return float(np.mean(means))
+
+    made = sum(
+        step > params.learning_starts and step % params.train_freq == 0 for step in range(steps)
+    )
+    return sum(steps / rate for rate in rates), made, play
+
+
 PEERS: dict[str, Train] = {
     "Trialfleet": lambda params, agents, steps: ours(params, agents, steps, compiled=True),
     "Trialfleet, plain": lambda params, agents, steps: ours(params, agents, steps, compiled=False),
     "JAX program": jax,
     "SBX": sbx,
+    "CleanRL": cleanrl,
     "Stable-Baselines3": sb3,
 }
 NEEDS = {"JAX program": "jax", "SBX": "sbx", "Stable-Baselines3": "stable_baselines3"}
-ALONE = {"SBX", "Stable-Baselines3"}  # train one agent at a time
+ALONE = {"SBX", "CleanRL", "Stable-Baselines3"}  # train one agent at a time
+
+
+def is_there(name: str, setting: str) -> bool:
+    """Whether this peer can be asked, in this setting."""
+    if name == "CleanRL":
+        return setting == "light" and {"CLEANRL", "CLEANRL_PYTHON"} <= set(os.environ)
+    return find_spec(NEEDS.get(name, "torch")) is not None
 
 
 def serve(name: str, setting: str) -> None:
@@ -171,7 +244,7 @@ class Peer:
 def compare(setting: str, stacks: list[int], *, rounds: int, whole: bool) -> None:
     """Print the table of one setting."""
     (steps, params), timed = SETTINGS[setting], TIMED_STEPS[setting]
-    names = [name for name in PEERS if find_spec(NEEDS.get(name, "torch"))]
+    names = [name for name in PEERS if is_there(name, setting)]
     wanted = updates(params, timed)
     with ExitStack() as stack:
         peers = {name: Peer(name, setting) for name in names}
@@ -179,7 +252,8 @@ def compare(setting: str, stacks: list[int], *, rounds: int, whole: bool) -> Non
             stack.callback(peer.close)
         asked = [(name, s) for name in names for s in ([1] if name in ALONE else stacks)]
         for name, agents in asked:  # what is compiled, is compiled now
-            assert peers[name].ask(agents, timed)["updates"] == wanted, name
+            made = peers[name].ask(agents, timed)["updates"]
+            assert wanted - 1 <= made <= wanted, name  # CleanRL counts from step 0
         speeds: dict[tuple[str, int], list[float]] = {each: [] for each in asked}
         for _ in range(rounds):
             for name, agents in asked:
