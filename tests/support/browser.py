@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import browser
 
-_TRIES = 4
+_TRIES = 6
 
 
 def page(url: str, *expected: str, seconds: float = 10.0, offline: bool = False) -> str:
