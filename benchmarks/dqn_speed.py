@@ -25,6 +25,7 @@ from itertools import pairwise
 import torch
 
 from benchmarks.settings import SETTINGS, TIMED_STEPS, updates
+from worker.provenance import hardware
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.trainer import Training
 from worker.trainers.protocol import Job
@@ -128,6 +129,7 @@ def main() -> None:
     add("--rounds", type=int, default=5, help="whose medians are printed (default: %(default)s)")
     options = parser.parse_args()
     use_one_thread()
+    print(hardware("cpu"))
     for name in options.settings:
         compare(name, options.agents, rounds=options.rounds)
 

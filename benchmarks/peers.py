@@ -38,6 +38,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.settings import SETTINGS, TIMED_STEPS, sb3_model, updates
+from worker.provenance import hardware
 from worker.trainers.dqn.params import Params
 
 _EPISODES = 20
@@ -291,6 +292,7 @@ def main() -> None:
     if options.serve:
         serve(options.serve, options.settings[0])
         return
+    print(hardware("cpu"))
     for setting in options.settings:
         compare(setting, options.agents, rounds=options.rounds, whole=not options.speed_only)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import threadpoolctl
 
 from trialfleet import COMPATIBILITY
 from trialfleet.errors import UsageError
@@ -24,7 +28,7 @@ class Provenance:
     worker: str
     host: str
     device: str  # "cpu" or "cuda"
-    hardware: str  # the GPU's name, or the kind of processor
+    hardware: str  # the GPU's name, or the kind of processor: see `hardware`
     versions: Mapping[str, str]
     lanes: int = 1  # trials that it trains at once
 
@@ -87,7 +91,25 @@ def find_device(wanted: str) -> str:
 
 
 def hardware(device: str) -> str:
-    """The name of what computes on a device."""
+    """What computes on a device: a GPU by its name, a processor by what decides its roundings.
+
+    Libraries take other ways to a product on another maker's processor, and with other instructions
+    at hand; `OPENBLAS_CORETYPE` has OpenBLAS take the way that it names.
+    """
     import torch
 
-    return torch.cuda.get_device_name() if device == "cuda" else platform.machine()
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    libraries = threadpoolctl.threadpool_info()
+    kernels = {each["architecture"] for each in libraries if "architecture" in each}
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return " ".join([platform.machine(), *_maker(), instructions, *sorted(kernels)])
+
+
+def _maker() -> list[str]:
+    """The processor's, where Linux says it."""
+    try:
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return re.findall(r"^vendor_id\s*:\s*(\S+)$", told, re.MULTILINE)[:1]
