@@ -9,7 +9,8 @@ second, without evaluations.
 - compiled, plain: with what Numba compiles, and with PyTorch alone.
 - bf16: with PyTorch alone, an update's products in bfloat16 (`precision = "bf16"`).
 - products: as if a training were nothing but the matrix products of its updates, at the speed of a
-  product of two 1024 × 1024 matrices, measured in the same round.
+  product of two 1024 × 1024 matrices (by PyTorch or NumPy, whichever is faster here), measured in
+  the same round.
 
 `python -m benchmarks.peers` has the other programs.
 """
@@ -65,12 +66,18 @@ def operations(params: Params) -> int:
 
 
 def operations_per_second() -> float:
-    """What one thread does in the product of two large matrices."""
+    """What one thread does in the product of two large matrices, by PyTorch or by NumPy.
+
+    They have other libraries, of which the one is faster on one maker's processors.
+    """
     matrix = torch.rand(_EDGE, _EDGE)
-    began = time.perf_counter()
-    for _ in range(4):
-        matrix @ matrix
-    return 4 * 2 * _EDGE**3 / (time.perf_counter() - began)
+    seconds = []
+    for one in (matrix, matrix.numpy()):
+        began = time.perf_counter()
+        for _ in range(4):
+            one @ one
+        seconds.append((time.perf_counter() - began) / 4)
+    return 2 * _EDGE**3 / min(seconds)
 
 
 def compare(name: str, stacks: list[int], *, rounds: int) -> None:
