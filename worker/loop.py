@@ -338,6 +338,7 @@ class Worker:
         except FleetError as exc:
             log.warning("trial not failed", reason=str(exc))
         log.error("trial failed, ending this worker", trial=claim.number, reason=reason)
+        self._heartbeat.drop()  # it is not to be given back
         self._on_stall()
         os._exit(STALLED)
 
