@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Literal
 
@@ -16,6 +17,7 @@ from tests.unit.dqn.short import ends, fingerprint, training
 from worker.trainers.dqn import graphs
 from worker.trainers.dqn.on_device import OnDevice
 from worker.trainers.dqn.params import Params
+from worker.trainers.dqn.stepping import Steps
 from worker.trainers.dqn.tensors import TENSOR_ENVS
 from worker.trainers.dqn.trainer import Training
 from worker.trainers.dqn.worlds import world_of
@@ -55,14 +57,25 @@ def test_its_environments_are_gymnasiums(env_id: str) -> None:
     assert 0 < terminated.sum() < 400
 
 
+def finished(work: Generator[int, None, Steps]) -> Steps:
+    """What comes of it."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            steps: Steps = end.value
+            return steps
+
+
 @pytest.mark.parametrize("env_id", ENVS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_it_trains_as_in_gymnasium(env_id: str, precision: Literal["fp32", "bf16"]) -> None:
     """The same draws and the same arithmetic; only sines and small products round otherwise."""
     params = replace(PARAMS, learning_starts=200, precision=precision)
     wanted, found = training(params=params, env_id=env_id), on_device(env_id, params)
-    for running in (wanted, found):
-        list(running._train())
+    steps = [finished(running._stepping.train(0)) for running in (wanted, found)]
+    for one, other in zip(*steps, strict=True):
+        assert np.array_equal(one, other)  # rewards, and where episodes ended
     for name, array in wanted.state().items():
         assert np.allclose(array, found.state()[name], rtol=2e-3, atol=2e-4), name
 
