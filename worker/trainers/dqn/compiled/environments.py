@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.trainers.dqn.compiled.products import F32, exact
+
 F64 = NDArray[np.float64]
-F32 = NDArray[np.float32]
 
 CARTPOLE, ACROBOT, MOUNTAIN_CAR = range(3)
 NUMBERS = {"CartPole": CARTPOLE, "Acrobot": ACROBOT, "MountainCar": MOUNTAIN_CAR}
 # An Acrobot squares by a power with this exponent. It is an argument everywhere, because of a 2
 # that it can see a compiler makes a product, whose last bit is now and then another.
 TWO = 2.0
-
-# Each operation is rounded as written. That is said outright, because a function that says nothing
-# is compiled as its caller is.
-exact = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 
 _ANGLE, _EDGE = 12 * 2 * math.pi / 360, 2.4
 _MASS = 0.1 + 1.0  # of pole and cart

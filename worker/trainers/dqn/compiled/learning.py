@@ -1,8 +1,7 @@
 """One agent's gradient steps as machine code: `worker.trainers.dqn.agent`, without PyTorch.
 
 It takes the same words from the same replay memory to the same mathematics; only the roundings
-differ. The matrix products are BLAS's, which `np.dot` is here too; everything between two of them
-is one pass over memory. As there, the batch is the last dimension: `[H, B]`.
+differ. As there, the batch is the last dimension: `[H, B]`.
 
 Arrays are views of what the plain path learns on, so either of them can go on where the other
 stopped. Nothing is allocated: `Scratch` is made once.
@@ -16,7 +15,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.trainers.dqn.compiled.passes import F32, I64, fast, multiply_transposed, values
+from worker.trainers.dqn.compiled.passes import I64, values
+from worker.trainers.dqn.compiled.products import (
+    F32,
+    LANES,
+    NARROW,
+    dots,
+    exact,
+    multiply,
+    multiply_where,
+    padded,
+    transpose,
+)
 
 _NEGLIGIBLE = np.float32(1e-30)  # see worker.trainers.dqn.agent
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8  # Adam's, as there
@@ -61,7 +71,10 @@ class Scratch(NamedTuple):
     kept: F32  # every layer's results [H, B] of the pass that learns, one after the other
     passed: F32  # the same of the passes that do not
     delta: F32  # [2, H·B] of the widest layer; one is computed from the other
+    turned: F32  # a layer's results, transposed
     gradient: F32  # [P]
+    ones: F32  # [1, B]
+    lanes: F32  # [256]
 
 
 def make_scratch(sizes: I64, batch_size: int) -> Scratch:
@@ -75,14 +88,18 @@ def make_scratch(sizes: I64, batch_size: int) -> Scratch:
         r_t=np.zeros(batch_size, np.float32),
         terminal_t=np.zeros(batch_size, np.float32),
         next_action=np.zeros(batch_size, np.int64),
-        kept=np.zeros(int(widths.sum()) * batch_size, np.float32),
+        # `transpose` reads beyond the end.
+        kept=np.zeros((int(widths.sum()) + LANES) * batch_size, np.float32),
         passed=np.zeros(int(widths.sum()) * batch_size, np.float32),
         delta=np.zeros((2, int(widths.max()) * batch_size), np.float32),
+        turned=np.zeros(padded(batch_size) * (padded(int(widths.max())) + LANES), np.float32),
         gradient=np.zeros(flat, np.float32),
+        ones=np.ones((1, batch_size), np.float32),
+        lanes=np.zeros(256, np.float32),
     )
 
 
-@fast
+@exact
 def fetch(learner: Learner, words: NDArray[np.uint32], scratch: Scratch) -> None:
     """Copy the transitions that `words` [B] mean, as `ReplayMemory.rows` does, to `scratch`."""
     size, inputs = np.uint64(learner.held[1]), len(learner.mean)
@@ -97,7 +114,7 @@ def fetch(learner: Learner, words: NDArray[np.uint32], scratch: Scratch) -> None
         scratch.terminal_t[b] = row[2 * inputs + 2]
 
 
-@fast
+@exact
 def choose_next(q: F32, action: I64) -> None:
     """Write the actions [B] of highest value in `q` [A, B] to `action`."""
     for b in range(q.shape[1]):
@@ -108,7 +125,7 @@ def choose_next(q: F32, action: I64) -> None:
         action[b] = best
 
 
-@fast
+@exact
 def slopes(rule: Rule, q_tm1: F32, q_t: F32, scratch: Scratch, out: F32) -> np.float32:
     """Write the derivative of the mean loss by `q_tm1` [A, B] to `out`; return the loss."""
     batch, loss = q_tm1.shape[1], np.float32(0)
@@ -128,49 +145,63 @@ def slopes(rule: Rule, q_tm1: F32, q_t: F32, scratch: Scratch, out: F32) -> np.f
     return loss / np.float32(batch)
 
 
-@fast
+@exact
 def backpropagate(rule: Rule, network: F32, scratch: Scratch) -> None:
     """Write the gradient to `scratch`, of the pass in `scratch.kept`.
 
     The derivatives by the action values are in `scratch.delta[0]`.
     """
     sizes, gradient, batch = rule.sizes, scratch.gradient, scratch.s_tm1.shape[1]
-    end, start, here = len(gradient), len(scratch.kept) - sizes[-1] * batch, 0
+    end, start, here = len(gradient), sizes[1:].sum() * batch, 0
     for layer in range(len(sizes) - 2, -1, -1):
         inputs, outputs = sizes[layer], sizes[layer + 1]
         biases = end - outputs
         at = biases - inputs * outputs
         delta = scratch.delta[here, : outputs * batch].reshape(outputs, batch)
-        for o in range(outputs):
-            total, row = np.float32(0), delta[o]
-            for b in range(batch):
-                total += row[b]
-            gradient[biases + o] = total
-        by_weight = gradient[at:biases].reshape(outputs, inputs)
+        dots(delta, scratch.ones, gradient[biases:end].reshape(outputs, 1))
+        start -= outputs * batch
         if layer == 0:
-            np.dot(delta, scratch.s_tm1.T, by_weight)
-            return
-        start -= inputs * batch
-        below = scratch.kept[start : start + inputs * batch].reshape(inputs, batch)
-        np.dot(delta, below.T, by_weight)
-        here = 1 - here
-        lower = scratch.delta[here, : inputs * batch].reshape(inputs, batch)
-        room = scratch.passed[: inputs * batch].reshape(inputs, batch)
-        multiply_transposed(network[at:biases].reshape(outputs, inputs), delta, lower, room)
-        for i in range(inputs):
-            row, active = lower[i], below[i]
-            for b in range(batch):
-                row[b] = row[b] if active[b] > 0 else np.float32(0)
+            below = scratch.s_tm1
+        else:
+            below = scratch.kept[start - inputs * batch : start].reshape(inputs, batch)
+        by_weight = gradient[at:biases].reshape(outputs, inputs)
+        if layer == 0 or min(inputs, outputs) < NARROW:
+            dots(delta, below, by_weight)
+        else:
+            width = padded(inputs) + LANES  # rows whose distance is no power of two
+            turned = scratch.turned[: padded(batch) * width].reshape(padded(batch), width)
+            transpose(below, turned)
+            multiply(delta, turned[:batch], by_weight)
+        if layer > 0:
+            here = 1 - here
+            lower = scratch.delta[here, : inputs * batch].reshape(inputs, batch)
+            multiply_where(network[at:biases].reshape(outputs, inputs).T, delta, below, lower)
         end = at
 
 
-@fast
-def adam(rule: Rule, learner: Learner, gradient: F32) -> None:
+@exact
+def sum_of_squares(values: F32, lanes: F32) -> np.float32:
+    """Of `values` [P], added up in as many `lanes` as a power of two, and these pair by pair."""
+    width = len(lanes)
+    lanes[:] = 0
+    for at in range(0, len(values) - width + 1, width):
+        some = values[at : at + width]
+        for i in range(width):
+            lanes[i] += some[i] * some[i]
+    rest = values[len(values) // width * width :]
+    for i in range(len(rest)):
+        lanes[i] += rest[i] * rest[i]
+    while width > 1:
+        width //= 2
+        for i in range(width):
+            lanes[i] += lanes[width + i]
+    return lanes[0]
+
+
+@exact
+def adam(rule: Rule, learner: Learner, gradient: F32, lanes: F32) -> None:
     """Take Adam's step, along `gradient` [P] scaled down to the norm limit."""
-    squares = np.float32(0)
-    for p in range(len(gradient)):
-        squares += gradient[p] * gradient[p]
-    norm = math.sqrt(squares)
+    norm = math.sqrt(sum_of_squares(gradient, lanes))
     scale = np.float32(1)
     if not norm <= rule.max_grad_norm:  # so that a NaN stays one
         scale = np.float32(rule.max_grad_norm / (norm + 1e-7))
@@ -189,7 +220,7 @@ def adam(rule: Rule, learner: Learner, gradient: F32) -> None:
         learner.online[p] -= size * first / (np.sqrt(second) * correction + eps)
 
 
-@fast
+@exact
 def learn(rule: Rule, learner: Learner, scratch: Scratch, words: NDArray[np.uint32]) -> None:
     """Take one gradient step on the batch that `words` [B] mean."""
     fetch(learner, words, scratch)
@@ -204,17 +235,17 @@ def learn(rule: Rule, learner: Learner, scratch: Scratch, words: NDArray[np.uint
     learner.loss_sum[0] += slopes(rule, q_tm1, q_t, scratch, out)
     learner.updates[0] += 1
     backpropagate(rule, learner.online, scratch)
-    adam(rule, learner, scratch.gradient)
+    adam(rule, learner, scratch.gradient, scratch.lanes)
 
 
-@fast
+@exact
 def learn_many(rule: Rule, learner: Learner, scratch: Scratch, words: NDArray[np.uint32]) -> None:
     """Take a gradient step on each of the batches that `words` [G, B] mean."""
     for g in range(len(words)):
         learn(rule, learner, scratch, words[g])
 
 
-@fast
+@exact
 def follow(rule: Rule, learner: Learner) -> None:
     """Move the target network towards the online network, by tau."""
     tau, rest = np.float32(rule.tau), np.float32(1.0 - rule.tau)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from worker.trainers.dqn.compiled.environments import F64, observe, step
 from worker.trainers.dqn.compiled.learning import Learner, Rule, Scratch, follow, learn
-from worker.trainers.dqn.compiled.passes import F32, I64, fast, greedy
+from worker.trainers.dqn.compiled.passes import I64, greedy
+from worker.trainers.dqn.compiled.products import F32, exact
 
 # What `clock` counts.
 STEP, EPISODE_STEP, EPISODE, TO_LEARN = 0, 1, 2, 3
@@ -37,7 +38,7 @@ class Course(NamedTuple):
     clock: I64  # [4] steps done in the segment and in the episode, episodes begun, updates due
 
 
-@fast
+@exact
 def train(
     rule: Rule,
     learner: Learner,
@@ -92,7 +93,7 @@ def train(
             clock[TO_LEARN] = course.updates_per_round
 
 
-@fast
+@exact
 def play(
     env: int,
     two: float,
