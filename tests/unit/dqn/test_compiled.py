@@ -15,7 +15,7 @@ import torch
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import ends, evaluations, fingerprint, numbers, training
 from worker.trainers.dqn import compiled
-from worker.trainers.dqn.compiled import environments, passes
+from worker.trainers.dqn.compiled import environments
 from worker.trainers.dqn.worlds import world_of
 from worker.trainers.environment import Environment, Wrapping
 from worker.trainers.protocol import Evaluation, NonFiniteError, Progress, Score
@@ -33,7 +33,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "as many updates as steps": {"train_freq": 50, "gradient_steps": -1},
     "one hidden layer": {"net_arch": (33,)},
     "three, of unlike widths": {"net_arch": (8, 40, 3)},
-    "products are cut": {"net_arch": (250, 300), "batch_size": 24, "train_freq": 20},
+    "wide": {"net_arch": (250, 300), "batch_size": 24, "train_freq": 20},
     "running scale": {"normalize": "running"},
     "fixed scale": {"normalize": "fixed"},
 }
@@ -171,19 +171,6 @@ def test_the_agent_that_diverged_is_named(bad: float, learning_starts: int, says
     running._agent.online.flat[1, 3] = bad
     with pytest.raises(NonFiniteError, match=rf"agent 1 \(seed 2\): {says} is not finite"):
         evaluations(running)
-
-
-@pytest.mark.parametrize(
-    ("m", "k", "n"), [(84, 120, 128), (256, 256, 64), (7, 2000, 2000), (3, 4, 5)]
-)
-def test_a_product_that_is_cut_is_the_product(m: int, k: int, n: int) -> None:
-    rng = np.random.default_rng(0)
-    a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((m, k), (k, n)))
-    out, room = np.empty((m, n), np.float32), np.empty((m, n), np.float32)
-    passes.multiply(a, b, out)
-    assert np.allclose(out, a @ b, rtol=1e-4, atol=1e-3)
-    passes.multiply_transposed(np.ascontiguousarray(a.T), b, out, room)
-    assert np.allclose(out, a @ b, rtol=1e-4, atol=1e-3)
 
 
 def test_machine_code_is_kept_by_its_sources(

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from tests.unit.dqn.settings import PARAMS
-from worker.trainers.dqn.randomness import Purpose, env_seeds, exploration, replay_words, stream
+from worker.trainers.dqn.randomness import (
+    Purpose,
+    env_seeds,
+    epsilon,
+    exploration,
+    replay_words,
+    stream,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +45,7 @@ def test_epsilon(step: int, initial: float, fraction: float, final: float, wante
         exploration_fraction=fraction,
         exploration_final_eps=final,
     )
-    assert params.epsilon(step, 1000) == pytest.approx(wanted, abs=1e-12)
+    assert epsilon(params, np.array([step]), 1000) == pytest.approx([wanted], abs=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -112,16 +112,3 @@ class Params:
         """
         most = max(1, _COLUMNS // self.batch_size)
         return max(k for k in range(1, most + 1) if self.updates_per_round % k == 0)
-
-    def epsilon(self, step: int, train_steps: int) -> float:
-        """Return the probability of a random action after `step` of `train_steps` steps.
-
-        Linear over the first `exploration_fraction` of training, then flat
-        (stable_baselines3.common.utils.LinearSchedule). Below `learning_starts` every action is
-        random, whatever this says.
-        """
-        start, end = self.exploration_initial_eps, self.exploration_final_eps
-        progress = step / train_steps
-        if progress >= self.exploration_fraction:
-            return end
-        return start + progress * (end - start) / self.exploration_fraction

@@ -44,6 +44,19 @@ def env_seeds(source: np.random.SeedSequence, count: int) -> list[int]:
     return [int(word) for word in source.generate_state(count)]
 
 
+def epsilon(params: Params, steps: NDArray[np.int64], train_steps: int) -> NDArray[np.float64]:
+    """Return the probability of a random action after `steps` [T] of `train_steps` steps.
+
+    Linear over the first `exploration_fraction` of training, then flat
+    (stable_baselines3.common.utils.LinearSchedule). Below `learning_starts` every action is random,
+    whatever this says.
+    """
+    start, end = params.exploration_initial_eps, params.exploration_final_eps
+    fraction, progress = params.exploration_fraction, steps / train_steps
+    decayed = start + progress * (end - start) / (fraction or 1.0)
+    return np.where(progress >= fraction, end, decayed)
+
+
 def exploration(
     streams: Sequence[np.random.SeedSequence],
     params: Params,
@@ -53,13 +66,13 @@ def exploration(
     train_steps: int,
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Draw for all of `steps` which actions are random, and the random actions: both [T, S]."""
-    epsilon = np.array([params.epsilon(step, train_steps) for step in steps])  # [T]
-    epsilon[: max(0, params.learning_starts - steps.start)] = 1.0
+    random = epsilon(params, np.array(steps), train_steps)  # [T]
+    random[: max(0, params.learning_starts - steps.start)] = 1.0
     explore = np.empty((len(steps), len(streams)), np.bool_)
     random_actions = np.empty((len(steps), len(streams)), np.int64)
     for i, source in enumerate(streams):
         rng = np.random.default_rng(source)
-        explore[:, i] = rng.random(len(steps)) < epsilon
+        explore[:, i] = rng.random(len(steps)) < random
         random_actions[:, i] = rng.integers(actions, size=len(steps))
     return explore, random_actions
 

@@ -15,7 +15,7 @@ from worker.trainers.dqn.episodes import Episodes, mean_return_of_ended
 from worker.trainers.dqn.network import KeptNetworks, StackedNetwork
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.parts import make_parts
-from worker.trainers.dqn.randomness import Purpose, streams
+from worker.trainers.dqn.randomness import Purpose, epsilon, streams
 from worker.trainers.protocol import Evaluation, Event, Job, NonFiniteError, Progress, Score
 
 _Result = TypeVar("_Result")
@@ -99,11 +99,11 @@ class Training:
         loss = self._loss(updates)
         q = self._agent.online(self._replay.remembered(_REMEMBERED_STATES)).amax(2)  # [S, K]
         job, stack = self._job, len(self._job.seeds)
-        epsilon = self._params.epsilon(self._step + job.eval_every, job.train_steps)
+        after = np.array([self._step + job.eval_every])
         return {
             **({"loss": loss} if loss is not None else {}),
             "q_mean": q.double().cpu().numpy().mean(axis=1),
-            "epsilon": np.full(stack, epsilon),
+            "epsilon": epsilon(self._params, after, job.train_steps).repeat(stack),
             "episode_return": mean_return_of_ended(rewards, ended),
             "steps_per_second": np.full(stack, stack * job.eval_every / max(seconds, 1e-9)),
         }

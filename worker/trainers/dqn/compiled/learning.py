@@ -62,6 +62,7 @@ class Learner(NamedTuple):
 class Scratch(NamedTuple):
     """What an update computes on the way."""
 
+    at: I64  # [B] rows of the memory
     s_tm1: F32  # [O, B]
     s_t: F32  # [O, B]
     a_tm1: I64  # [B]
@@ -82,33 +83,45 @@ def make_scratch(sizes: I64, batch_size: int) -> Scratch:
     widths = sizes[1:]
     flat = int((widths * (sizes[:-1] + 1)).sum())
     return Scratch(
-        s_tm1=np.zeros((sizes[0], batch_size), np.float32),
-        s_t=np.zeros((sizes[0], batch_size), np.float32),
+        at=np.zeros(batch_size, np.int64),
+        s_tm1=_aligned(sizes[0], batch_size),
+        s_t=_aligned(sizes[0], batch_size),
         a_tm1=np.zeros(batch_size, np.int64),
-        r_t=np.zeros(batch_size, np.float32),
-        terminal_t=np.zeros(batch_size, np.float32),
+        r_t=_aligned(batch_size),
+        terminal_t=_aligned(batch_size),
         next_action=np.zeros(batch_size, np.int64),
-        # `transpose` reads beyond the end.
-        kept=np.zeros((int(widths.sum()) + LANES) * batch_size, np.float32),
-        passed=np.zeros(int(widths.sum()) * batch_size, np.float32),
-        delta=np.zeros((2, int(widths.max()) * batch_size), np.float32),
-        turned=np.zeros(padded(batch_size) * (padded(int(widths.max())) + LANES), np.float32),
-        gradient=np.zeros(flat, np.float32),
-        ones=np.ones((1, batch_size), np.float32),
-        lanes=np.zeros(256, np.float32),
+        kept=_aligned((widths.sum() + LANES) * batch_size),  # `transpose` reads beyond the end
+        passed=_aligned(widths.sum() * batch_size),
+        delta=_aligned(2, widths.max() * batch_size),
+        turned=_aligned(padded(batch_size) * (padded(widths.max()) + LANES)),
+        gradient=_aligned(flat),
+        ones=_aligned(1, batch_size) + np.float32(1),
+        lanes=_aligned(256),
     )
+
+
+def _aligned(*shape: int) -> F32:
+    """Zeros that begin with a line of the processor's cache, which no vector then straddles."""
+    line, size = 16, math.prod(shape)  # floats
+    room = np.zeros(size + line, np.float32)
+    begin = -(room.ctypes.data // room.itemsize) % line
+    return room[begin : begin + size].reshape(shape)
 
 
 @exact
 def fetch(learner: Learner, words: NDArray[np.uint32], scratch: Scratch) -> None:
     """Copy the transitions that `words` [B] mean, as `ReplayMemory.rows` does, to `scratch`."""
-    size, inputs = np.uint64(learner.held[1]), len(learner.mean)
+    size, inputs, rows, at = np.uint64(learner.held[1]), len(learner.mean), learner.rows, scratch.at
     for b in range(len(words)):
-        row = learner.rows[np.int64((np.uint64(words[b]) * size) >> np.uint64(32))]
-        for i in range(inputs):
-            mean, factor = learner.mean[i], learner.factor[i]
-            scratch.s_tm1[i, b] = (row[i] - mean) * factor
-            scratch.s_t[i, b] = (row[inputs + i] - mean) * factor
+        at[b] = np.int64((np.uint64(words[b]) * size) >> np.uint64(32))
+    for i in range(inputs):
+        mean, factor = learner.mean[i], learner.factor[i]
+        before, after = scratch.s_tm1[i], scratch.s_t[i]
+        for b in range(len(words)):
+            before[b] = (rows[at[b], i] - mean) * factor
+            after[b] = (rows[at[b], inputs + i] - mean) * factor
+    for b in range(len(words)):
+        row = rows[at[b]]
         scratch.a_tm1[b] = np.int64(row[2 * inputs])
         scratch.r_t[b] = row[2 * inputs + 1]
         scratch.terminal_t[b] = row[2 * inputs + 2]

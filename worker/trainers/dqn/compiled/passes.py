@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.trainers.dqn.compiled.products import F32, affine, affine_relu, exact, neurons
+from worker.trainers.dqn.compiled import products
+from worker.trainers.dqn.compiled.products import F32, exact
 
 I64 = NDArray[np.int64]
 
@@ -20,7 +21,7 @@ def greedy(sizes: I64, network: F32, observation: F32, room: F32) -> int:
     for layer in range(len(sizes) - 1):
         inputs, outputs = sizes[layer], sizes[layer + 1]
         above = room[here, :outputs]
-        neurons(network[at:], below, above, layer < len(sizes) - 2)
+        products.neurons(network[at:], below, above, layer < len(sizes) - 2)
         at, here, below = at + (inputs + 1) * outputs, 1 - here, above
     return int(np.argmax(below))
 
@@ -36,9 +37,6 @@ def values(sizes: I64, network: F32, states: F32, room: F32) -> F32:
         weight = network[at:biases].reshape(outputs, inputs)
         bias = network[biases : biases + outputs]
         above = room[start:end].reshape(outputs, batch)
-        if layer < len(sizes) - 2:
-            affine_relu(weight, below, bias, above)
-        else:
-            affine(weight, below, bias, above)
+        products.layer(weight, below, bias, above, layer < len(sizes) - 2)
         at, start, below = biases + outputs, end, above
     return below

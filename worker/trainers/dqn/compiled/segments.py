@@ -66,14 +66,16 @@ def train(
             seen[:] = course.first_seen[clock[EPISODE]]
             clock[EPISODE] += 1
         row = learner.rows[learner.held[0]]
-        row[:inputs] = seen
+        for i in range(inputs):
+            row[i] = seen[i]
         if course.explore[t]:
             action = course.random_action[t]
         else:
             action = greedy(rule.sizes, learner.online, seen, room)
         reward, terminated = step(course.env, state, action, course.two)
         observe(course.env, state, seen)
-        row[inputs : 2 * inputs] = seen
+        for i in range(inputs):
+            row[inputs + i] = seen[i]
         row[2 * inputs] = np.float32(action)
         row[2 * inputs + 1] = np.float32(reward)
         row[2 * inputs + 2] = np.float32(terminated)
