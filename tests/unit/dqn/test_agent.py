@@ -171,12 +171,12 @@ def test_the_target_moves_by_tau_and_only_when_told(tau: float) -> None:
         assert torch.equal(stacked.target.flat, stacked.online.flat)
 
 
-def test_act_is_greedy_for_each_agents_own_network() -> None:
+def test_each_agent_acts_by_its_own_network() -> None:
     stacked = agents(PARAMS)
     observations = np.random.default_rng(3).normal(size=(20, S, O)).astype(np.float32)
     chosen = []
     for at_once in observations:
-        actions = stacked.act(at_once)
+        actions = stacked.online.greedy(at_once[:, None])[:, 0]
         assert actions.shape == (S,)
         for i in range(S):
             plain = PlainDqn(PARAMS, stacked.online.flat[i].clone())

@@ -1,4 +1,4 @@
-"""The compiled products against NumPy's, of every shape that takes another way through the tiles."""
+"""The compiled products against NumPy's, in shapes that take every way through the tiles."""
 
 from __future__ import annotations
 

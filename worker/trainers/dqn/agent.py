@@ -11,7 +11,6 @@ from functools import cached_property
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name PyTorch's own documentation gives it
-from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.trainers.dqn.learning import Learning
@@ -27,7 +26,7 @@ _UPDATES_PER_SWEEP = 128  # it takes 175 updates to decay from there to the subn
 
 
 class Agent:
-    """S agents with two verbs, `act` and `update`.
+    """S agents that learn by `update`.
 
     Args:
         params: Their hyperparameters.
@@ -73,10 +72,6 @@ class Agent:
             "exp_avg_sq": self._stack.exp_avg_sq.zero_(),
         }
         self.updates = 0
-
-    def act(self, observations: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Return the greedy actions [S] for `observations` [S, O]."""
-        return self.online.greedy(observations[:, None]).squeeze(1)
 
     def update(self, batches: Batches) -> None:
         """Take K gradient steps, each on one batch of every agent's own."""

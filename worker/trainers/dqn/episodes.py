@@ -21,7 +21,7 @@ class Stack(Protocol):
         """S."""
 
     def greedy(self, observations: NDArray[np.floating]) -> NDArray[np.int64]:
-        """The actions [S, B] for `observations` [S, B, O]."""
+        """The actions [S, B] of highest value for `observations` [S, B, O]."""
 
 
 class Episodes(NamedTuple):

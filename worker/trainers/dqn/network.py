@@ -80,6 +80,12 @@ class StackedNetwork:
         weight, bias = self.layers[-1]
         return torch.baddbmm(bias.mT, hidden, weight.mT)  # [S, B, A]
 
+    def values(self, observations: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return the action values [S, B, A] of `observations` [S, B, O]."""
+        inputs = torch.from_numpy(np.asarray(observations, np.float32)).to(self.flat.device)
+        values: NDArray[np.float32] = self(inputs).cpu().numpy()
+        return values
+
     def greedy(self, observations: NDArray[np.floating]) -> NDArray[np.int64]:
         """Return the actions [S, B] of highest value for `observations` [S, B, O].
 
@@ -89,8 +95,7 @@ class StackedNetwork:
         hidden = np.asarray(observations, np.float32)
         actions: NDArray[np.int64]
         if self._on_host is None:
-            inputs = torch.from_numpy(hidden).to(self.flat.device)
-            actions = self(inputs).argmax(2).cpu().numpy()
+            actions = self.values(hidden).argmax(2)
             return actions
         *inner, (weight, bias) = self._on_host
         if self.scaling is not None and self.scaling.on_host is not None:

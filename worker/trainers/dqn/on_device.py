@@ -132,6 +132,10 @@ class OnDevice:
         assert request.episodes is not None, "it is done"
         return request.episodes
 
+    def acting(self, network: StackedNetwork) -> StackedNetwork:
+        """See `Stepping`."""
+        return network
+
     def close(self) -> None:
         """Leave the lane to another trial; see `Stepping`."""
         if not self._closed:

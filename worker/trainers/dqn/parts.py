@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from worker.trainers import envs
 from worker.trainers.dqn.agent import Agent
+from worker.trainers.dqn.network import StackedNetwork
 from worker.trainers.dqn.on_device import OnDevice
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.randomness import Purpose, streams
 from worker.trainers.dqn.replay import ReplayMemory
 from worker.trainers.dqn.scaling import Normalizer
-from worker.trainers.dqn.stepping import EveryEnv, Learn, Stepping
+from worker.trainers.dqn.stepping import Acting, EveryEnv, Learn, Stepping
 from worker.trainers.dqn.worlds import World, world_of
 from worker.trainers.protocol import Job
 
@@ -69,6 +71,7 @@ def _on_host(job: Job, params: Params, shape: envs.EnvShape, world: World | None
     scaling = agent.online.scaling
     normalizer = Normalizer(scaling, fixed=params.normalize == "fixed") if scaling else None
     learn: Learn | None = None
+    acting: Callable[[StackedNetwork], Acting] | None = None
     if job.compiled and job.device == "cpu" and params.precision == "fp32":
         # Here, because it takes a while, and where it is not installed nothing needs it.
         from worker.trainers.dqn import compiled
@@ -77,9 +80,16 @@ def _on_host(job: Job, params: Params, shape: envs.EnvShape, world: World | None
         if world is not None:
             stepping = compiled.InWorld(job, params, learners, world=world, limit=limit)
             return Parts(agent, replay, stepping)
-        learn = learners.learn
+        learn, acting = learners.learn, compiled.Acting
     # Last, so that nothing that fails leaves it open.
     every = EveryEnv(
-        job, params, agent, replay, actions=shape.actions, normalizer=normalizer, learn=learn
+        job,
+        params,
+        agent,
+        replay,
+        actions=shape.actions,
+        normalizer=normalizer,
+        learn=learn,
+        acting=acting,
     )
     return Parts(agent, replay, every, normalizer)

@@ -29,6 +29,13 @@ class Steps(NamedTuple):
     ended: NDArray[np.bool_]  # [T, S] whether an episode ended with the step
 
 
+class Acting(episodes.Stack, Protocol):
+    """Networks that act, and that say by what."""
+
+    def values(self, observations: NDArray[np.floating]) -> NDArray[np.float32]:
+        """The action values [S, B, A] of `observations` [S, B, O]."""
+
+
 class Stepping(Protocol):
     """A way to go through the segments of a job; which one changes no more than roundings."""
 
@@ -42,6 +49,9 @@ class Stepping(Protocol):
         self, network: StackedNetwork, sources: Sequence[np.random.SeedSequence], count: int
     ) -> Generator[None, None, Episodes]:
         """Do what `worker.trainers.dqn.episodes.evaluate` does, pausing often."""
+
+    def acting(self, network: StackedNetwork) -> Acting:
+        """The networks as they act here."""
 
     def close(self) -> None:
         """Close the environments. May be called again."""
@@ -74,10 +84,12 @@ class EveryEnv:
         actions: int,
         normalizer: Normalizer | None,
         learn: Learn | None = None,
+        acting: Callable[[StackedNetwork], Acting] | None = None,
     ) -> None:
         self._job, self._params, self._agent, self._replay = job, params, agent, replay
         self._actions, self._normalizer = actions, normalizer
         self._learn = learn or partial(learn_plainly, agent, replay, params)
+        self._acting = acting
         self._env = envs.Copies(job.env, len(job.seeds))
 
     def train(self, segment: int) -> Generator[int, None, Steps]:
@@ -86,6 +98,7 @@ class EveryEnv:
             self._job, self._params, self._agent, self._replay, self._env
         )  # fmt: skip
         before = segment * job.eval_every  # steps that each agent has done
+        acting = self.acting(agent.online)
         explore, random_actions = exploration(  # [T, S], [T, S]
             streams(job.seeds, segment, Purpose.EXPLORATION),
             params,
@@ -105,7 +118,7 @@ class EveryEnv:
                 self._normalizer.see(s_tm1)
             a_tm1 = random_actions[t]  # [S]
             if not all_explore[t]:
-                a_tm1 = np.where(explore[t], a_tm1, agent.act(s_tm1))
+                a_tm1 = np.where(explore[t], a_tm1, acting.greedy(s_tm1[:, None])[:, 0])
             led_to = env.step(a_tm1)
             replay.add(s_tm1, a_tm1, led_to.rewards, led_to.after, led_to.terminated)
             rewards[t], ended[t], s_tm1 = led_to.rewards, led_to.ended, led_to.now
@@ -128,7 +141,11 @@ class EveryEnv:
         self, network: StackedNetwork, sources: Sequence[np.random.SeedSequence], count: int
     ) -> Generator[None, None, Episodes]:
         """See `Stepping`."""
-        return episodes.play(network, self._job.env, sources, count)
+        return episodes.play(self.acting(network), self._job.env, sources, count)
+
+    def acting(self, network: StackedNetwork) -> Acting:
+        """See `Stepping`."""
+        return network if self._acting is None else self._acting(network)
 
     def close(self) -> None:
         """See `Stepping`."""

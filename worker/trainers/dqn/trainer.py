@@ -97,12 +97,14 @@ class Training:
     ) -> dict[str, NDArray[np.float64]]:
         """The metrics [S] of a segment that took so many updates and seconds."""
         loss = self._loss(updates)
-        q = self._agent.online(self._replay.remembered(_REMEMBERED_STATES)).amax(2)  # [S, K]
+        acting = self._stepping.acting(self._agent.online)
+        states = self._replay.remembered(_REMEMBERED_STATES).cpu().numpy()  # [S, K, O]
+        q = acting.values(states).max(axis=2).astype(np.float64)  # [S, K]
         job, stack = self._job, len(self._job.seeds)
         after = np.array([self._step + job.eval_every])
         return {
             **({"loss": loss} if loss is not None else {}),
-            "q_mean": q.double().cpu().numpy().mean(axis=1),
+            "q_mean": q.mean(axis=1),
             "epsilon": epsilon(self._params, after, job.train_steps).repeat(stack),
             "episode_return": mean_return_of_ended(rewards, ended),
             "steps_per_second": np.full(stack, stack * job.eval_every / max(seconds, 1e-9)),

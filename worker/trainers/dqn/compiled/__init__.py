@@ -47,9 +47,10 @@ _config: Any = numba.config
 _before = _config.CACHE_DIR
 _config.CACHE_DIR = str(_cache_folder())
 try:
+    from worker.trainers.dqn.compiled.acting import Acting
     from worker.trainers.dqn.compiled.course import InWorld
     from worker.trainers.dqn.compiled.learners import Learners
 finally:
     _config.CACHE_DIR = _before
 
-__all__ = ["InWorld", "Learners"]
+__all__ = ["Acting", "InWorld", "Learners"]

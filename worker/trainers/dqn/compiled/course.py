@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 import numpy as np
 
 from worker.trainers.dqn.compiled import segments
+from worker.trainers.dqn.compiled.acting import Acting
 from worker.trainers.dqn.compiled.environments import NUMBERS, TWO
 from worker.trainers.dqn.compiled.learners import Learners
 from worker.trainers.dqn.compiled.segments import STEP, TO_LEARN, Course
@@ -141,6 +142,10 @@ class InWorld:
                 )
                 yield
         return Episodes(returns, lengths)
+
+    def acting(self, network: StackedNetwork) -> Acting:
+        """See `Stepping`."""
+        return Acting(network)
 
     def close(self) -> None:
         """See `Stepping`; there is nothing to close."""

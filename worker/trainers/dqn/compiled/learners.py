@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.trainers.dqn.agent import Agent
+from worker.trainers.dqn.compiled.acting import scaling_of
 from worker.trainers.dqn.compiled.learning import Learner, Rule, learn_many, make_scratch
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.replay import ReplayMemory
@@ -38,15 +39,7 @@ class Learners:
             double_q=params.double_q,
         )
         self.scratch = make_scratch(sizes, params.batch_size)
-        scaling = agent.online.scaling
-        stack, inputs = agent.online.stack, agent.online.sizes[0]
-        if scaling is None or scaling.on_host is None:
-            mean, factor = (
-                np.zeros((stack, inputs), np.float32),
-                np.ones((stack, inputs), np.float32),
-            )
-        else:
-            mean, factor = scaling.on_host
+        mean, factor = scaling_of(agent.online)
         online, target, exp_avg, exp_avg_sq, rows, loss_sum = (
             tensor.numpy()
             for tensor in (
@@ -71,7 +64,7 @@ class Learners:
                 updates=np.zeros(1, np.int64),
                 loss_sum=loss_sum[i : i + 1],
             )
-            for i in range(stack)
+            for i in range(agent.online.stack)
         ]
         passes = 8 if params.double_q else 6  # two operations a weight; the way back is two passes
         operations = passes * params.batch_size * agent.online.flat.shape[1]

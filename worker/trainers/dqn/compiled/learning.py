@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from worker.trainers.dqn.compiled.passes import I64, values
 from worker.trainers.dqn.compiled.products import (
     F32,
-    LANES,
     NARROW,
     dots,
     exact,
@@ -27,6 +26,7 @@ from worker.trainers.dqn.compiled.products import (
     padded,
     transpose,
 )
+from worker.trainers.dqn.compiled.vectors import LANES
 
 _NEGLIGIBLE = np.float32(1e-30)  # see worker.trainers.dqn.agent
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8  # Adam's, as there
@@ -193,7 +193,7 @@ def backpropagate(rule: Rule, network: F32, scratch: Scratch) -> None:
 
 
 @exact
-def sum_of_squares(values: F32, lanes: F32) -> np.float32:
+def sum_of_squares(values: F32, lanes: F32) -> float:
     """Of `values` [P], added up in as many `lanes` as a power of two, and these pair by pair."""
     width = len(lanes)
     lanes[:] = 0

@@ -15,15 +15,21 @@ I64 = NDArray[np.int64]
 
 
 @exact
-def greedy(sizes: I64, network: F32, observation: F32, room: F32) -> int:
-    """The action of highest value for one `observation` [O]; `room` is [2, widest layer]."""
+def value_of_each(sizes: I64, network: F32, observation: F32, room: F32) -> F32:
+    """The action values [A] of one `observation` [O], in `room` [2, widest layer]."""
     here, at, below = 0, 0, observation
     for layer in range(len(sizes) - 1):
         inputs, outputs = sizes[layer], sizes[layer + 1]
         above = room[here, :outputs]
         products.neurons(network[at:], below, above, layer < len(sizes) - 2)
         at, here, below = at + (inputs + 1) * outputs, 1 - here, above
-    return int(np.argmax(below))
+    return below
+
+
+@exact
+def greedy(sizes: I64, network: F32, observation: F32, room: F32) -> int:
+    """The action of highest value for one `observation` [O]; `room` is [2, widest layer]."""
+    return int(np.argmax(value_of_each(sizes, network, observation, room)))
 
 
 @exact

@@ -18,8 +18,8 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba import extending
 from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from worker.trainers.dqn.compiled import tiles
@@ -30,6 +30,9 @@ F32 = NDArray[np.float32]
 # Each operation is rounded as it is written, on every processor. That is said outright, because a
 # function that says nothing is compiled as its caller is.
 exact = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
+
+# Called from compiled code, an intrinsic takes what follows its first argument; types do not know.
+_intrinsic: Any = extending.intrinsic
 
 # `dots` is the faster one where a matrix has fewer rows than this.
 NARROW = 16
@@ -97,7 +100,7 @@ def _written(write: Callable[..., None], *kinds: Any) -> tuple[Any, Any]:
     return types.void(*kinds), codegen
 
 
-@intrinsic
+@_intrinsic
 def _multiply(_: Any, a: Any, b: Any, out: Any) -> Any:
     def write(builder: Any, a: Matrix, b: Matrix, out: Matrix) -> None:
         tiles.write_product(builder, a, b, out, lambda _vectors, total, *_where: total)
@@ -105,7 +108,7 @@ def _multiply(_: Any, a: Any, b: Any, out: Any) -> Any:
     return _written(write, a, b, out)
 
 
-@intrinsic
+@_intrinsic
 def _multiply_where(_: Any, a: Any, b: Any, active: Any, out: Any) -> Any:
     def write(builder: Any, a: Matrix, b: Matrix, active: Matrix, out: Matrix) -> None:
         def finish(vectors: Vectors, total: Any, m: Any, n: Any, mask: Any) -> Any:
@@ -116,7 +119,7 @@ def _multiply_where(_: Any, a: Any, b: Any, active: Any, out: Any) -> Any:
     return _written(write, a, b, active, out)
 
 
-@intrinsic
+@_intrinsic
 def _layer(_: Any, weight: Any, below: Any, bias: Any, out: Any, hidden: Any) -> Any:
     def write(
         builder: Any, weight: Matrix, below: Matrix, bias: Matrix, out: Matrix, hidden: Any
@@ -130,16 +133,16 @@ def _layer(_: Any, weight: Any, below: Any, bias: Any, out: Any, hidden: Any) ->
     return _written(write, weight, below, bias, out, hidden)
 
 
-@intrinsic
+@_intrinsic
 def _neurons(_: Any, parameters: Any, below: Any, out: Any, hidden: Any) -> Any:
     return _written(tiles.write_neurons, parameters, below, out, hidden)
 
 
-@intrinsic
+@_intrinsic
 def _dots(_: Any, a: Any, b: Any, out: Any) -> Any:
     return _written(tiles.write_dots, a, b, out)
 
 
-@intrinsic
+@_intrinsic
 def _transpose(_: Any, a: Any, out: Any) -> Any:
     return _written(tiles.write_transpose, a, out)
