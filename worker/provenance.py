@@ -16,7 +16,7 @@ from trialfleet.errors import UsageError
 from worker.trainers.protocol import How
 
 # What besides the device decides how a number is rounded.
-_DECIDE_BITS = ("torch", "numpy", "numba", "compatibility")
+_DECIDE_BITS = ("torch", "numpy", "numba", "libc", "compatibility")
 # The version of what is not used.
 NONE = "none"
 
@@ -32,12 +32,15 @@ class Provenance:
     versions: Mapping[str, str]
     lanes: int = 1  # trials that it trains at once
 
-    @property
-    def build(self) -> dict[str, str]:
-        """What has to be equal for two workers to give the same bits."""
+    def build(self, *, portable: bool) -> dict[str, str]:
+        """What has to be equal for two workers to give the same bits.
+
+        Args:
+            portable: See `worker.trainers.protocol.Trainer`.
+        """
         return {
             "device": self.device,
-            "hardware": self.hardware,
+            "hardware": arithmetic(self.hardware) if portable else self.hardware,
             **{name: self.versions.get(name, NONE) for name in _DECIDE_BITS},
             # A GPU takes other ways to the products of a larger stack.
             **({"lanes": str(self.lanes)} if self.device != "cpu" else {}),
@@ -61,6 +64,8 @@ def versions(*, compiled: bool = True) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
         "numba": _numba_version() if compiled else NONE,
+        # Its sines and cosines are in the steps of environments.
+        "libc": " ".join(filter(None, platform.libc_ver())) or platform.platform(terse=True),
         "compatibility": str(COMPATIBILITY),
     }
 
@@ -104,6 +109,18 @@ def hardware(device: str) -> str:
     kernels = {each["architecture"] for each in libraries if "architecture" in each}
     instructions = torch.backends.cpu.get_cpu_capability()
     return " ".join([platform.machine(), *_maker(), instructions, *sorted(kernels)])
+
+
+def arithmetic(hardware: str) -> str:
+    """What decides the roundings of a portable training, of a processor's `hardware`.
+
+    Every operation of it is written out, in its order. All that a processor decides is whether it
+    can round the sum of a number and a product once: those of 64 bits by ARM can, and those of
+    x86-64 that have AVX2.
+    """
+    machine, *others = hardware.split()
+    fuses = machine in ("aarch64", "arm64") or any(x.startswith(("AVX2", "AVX512")) for x in others)
+    return f"{machine} {'with' if fuses else 'without'} fused sums"
 
 
 def _maker() -> list[str]:

@@ -64,6 +64,7 @@ class Checkpoints:
         self._saved_at = time.monotonic()
         self._step: int | None = None  # of the state below, while it is not stored
         self._state: dict[str, NDArray[Any]] = {}
+        self._portable = False
 
     def restore(self, trainer: Trainer) -> int:
         """Put the trainer where the trial's checkpoint is, if there is one; its step, else 0.
@@ -81,7 +82,8 @@ class Checkpoints:
             header = _header(data)
             if header["digest"] != self._study.digest:
                 raise BlobDamagedError("it is another study's")
-            others = _differences(header["build"], self._provenance.build)
+            build = self._provenance.build(portable=trainer.portable)
+            others = _differences(header["build"], build)
             if others:
                 return self._start_over("checkpoint of another build, starting over", others)
             trainer.load_state(load(data))
@@ -100,7 +102,7 @@ class Checkpoints:
         """Keep the state at a segment's end, for whenever it is to be stored."""
         state = trainer.state()
         if state is not None:
-            self._step, self._state = step, state
+            self._step, self._state, self._portable = step, state, trainer.portable
 
     def save_if_due(self) -> None:
         """Store what was taken, if the last time is long enough ago. A failure is only logged."""
@@ -119,7 +121,7 @@ class Checkpoints:
             return
         header = {
             "digest": self._study.digest,
-            "build": self._provenance.build,
+            "build": self._provenance.build(portable=self._portable),
             "trained_by": self.trained_by,
         }
         # safetensors writes what lies at an array's address, whatever its strides are.

@@ -23,8 +23,8 @@ from worker.trainers.protocol import Event
 class Counter:
     """A trainer that has counted to a number."""
 
-    def __init__(self, count: int = 0) -> None:
-        self.count = count
+    def __init__(self, count: int = 0, *, portable: bool = False) -> None:
+        self.count, self.portable = count, portable
 
     def run(self) -> Generator[Event, None, None]:
         yield from ()
@@ -89,9 +89,10 @@ def test_whoever_took_part_is_known_to_the_next(database: Database) -> None:
         (replace(SECOND, versions={**versions(), "torch": "9"}), "torch"),
         (replace(SECOND, versions={**versions(), "numpy": "9"}), "numpy"),
         (replace(SECOND, versions=versions(compiled=False)), "numba 0"),
+        (replace(SECOND, versions={**versions(), "libc": "glibc 9"}), "libc"),
         (replace(SECOND, versions={**versions(), "compatibility": "9"}), "compatibility"),
     ],
-    ids=["device", "hardware", "torch", "numpy", "numba", "compatibility"],
+    ids=["device", "hardware", "torch", "numpy", "numba", "libc", "compatibility"],
 )
 def test_a_checkpoint_of_another_build_is_not_gone_on_from(
     database: Database, other: Provenance, says: str, capfd: pytest.CaptureFixture[str]
@@ -106,6 +107,29 @@ def test_a_checkpoint_of_another_build_is_not_gone_on_from(
     assert says in output.out + output.err
     # It is forgotten for good.
     assert checkpoints_of(database, study, claim, FIRST).restore(trainer) == 0
+
+
+@pytest.mark.parametrize(
+    ("other", "goes_on"),
+    [
+        ("x86_64 GenuineIntel AVX2 Haswell", True),
+        ("x86_64 GenuineIntel DEFAULT Nehalem", False),
+        ("aarch64 DEFAULT neoversev1", False),
+    ],
+)
+def test_a_portable_training_goes_on_with_another_makers_processor(
+    database: Database, other: str, goes_on: bool
+) -> None:
+    """Spot machines come as they are; a trial need not start over because one is Intel's."""
+    study, claim = create(database, train_steps=64), take(database)
+    amd = replace(FIRST, hardware="x86_64 AuthenticAMD AVX512 SkylakeX")
+    first = checkpoints_of(database, study, claim, amd)
+    first.take(Counter(7, portable=True), 16)
+    first.save()
+    intel = replace(SECOND, hardware=other)
+    trainer = Counter(portable=True)
+    reached = checkpoints_of(database, study, claim, intel).restore(trainer)
+    assert (reached, trainer.count) == ((16, 7) if goes_on else (0, 0))
 
 
 def test_what_does_not_decide_bits_may_differ(database: Database) -> None:

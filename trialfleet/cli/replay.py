@@ -20,7 +20,7 @@ from trialfleet.study.measures import as_score
 from trialfleet.study.spec import Spec
 from worker.configuration import make_job
 from worker.measuring import Measuring, Taken, wanted
-from worker.provenance import NONE, find_device, hardware, versions
+from worker.provenance import NONE, arithmetic, find_device, hardware, versions
 from worker.trainers.environment import Environment
 from worker.trainers.protocol import WALL_CLOCK, Evaluation, Score
 from worker.trainers.registry import algorithm, saved_agents
@@ -93,7 +93,6 @@ def replay_trial(
     device = _device(trial, device)
     compiled = trial.user_attrs["versions"].get("numba", NONE) != NONE
     here = {**versions(compiled=compiled), "device": device, "hardware": hardware(device)}
-    _say_if_built_differently(trial, here, console)
     task = study.spec.task
     knobs, seeds = space.decode(trial.params, study.spec.agent), trial.user_attrs["seeds"]
     job = make_job(
@@ -107,6 +106,7 @@ def replay_trial(
     )
     use_one_thread()
     trainer = algorithm(task.algorithm).make_trainer(job)
+    _say_if_built_differently(trial, here, console, portable=trainer.portable)
     equal, scores, taken = True, None, None
     measuring = Measuring(study.spec)
     # A pruned trial of the pruning audit was trained to its end, too.
@@ -220,9 +220,13 @@ def _device(trial: FrozenTrial, wanted: str | None) -> str:
         ) from exc
 
 
-def _say_if_built_differently(trial: FrozenTrial, here: dict[str, str], console: Console) -> None:
+def _say_if_built_differently(
+    trial: FrozenTrial, here: dict[str, str], console: Console, *, portable: bool
+) -> None:
     there = {**trial.user_attrs["versions"], "device": trial.user_attrs["device"]}
     there["hardware"] = trial.user_attrs.get("hardware", here["hardware"])
+    if portable:
+        there, here = ({**x, "hardware": arithmetic(x["hardware"])} for x in (there, here))
     other = {
         name: f"{found} there, {here.get(name)} here"
         for name, found in there.items()

@@ -101,6 +101,10 @@ class Trainer(Protocol):
     have, to the bit.
     """
 
+    @property
+    def portable(self) -> bool:
+        """Whether its bits are the same on processors of every maker; see `worker.provenance`."""
+
     def run(self) -> Generator[Event, None, None]:
         """Train from where this trainer stands to the end, which is a `Score`.
 

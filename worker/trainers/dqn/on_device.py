@@ -60,6 +60,8 @@ class OnDevice:
         trial: What it is for its program.
     """
 
+    portable = False
+
     def __init__(
         self, job: Job, params: Params, *, world: World, observation_size: int, limit: int
     ) -> None:

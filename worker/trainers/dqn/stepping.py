@@ -37,7 +37,13 @@ class Acting(episodes.Stack, Protocol):
 
 
 class Stepping(Protocol):
-    """A way to go through the segments of a job; which one changes no more than roundings."""
+    """A way to go through the segments of a job; which one changes no more than roundings.
+
+    Attributes:
+        portable: See `worker.trainers.protocol.Trainer`.
+    """
+
+    portable: bool
 
     def train(self, segment: int) -> Generator[int, None, Steps]:
         """Do a segment's steps and updates.
@@ -73,6 +79,8 @@ def learn_plainly(
 
 class EveryEnv:
     """Steps in any environment, each of them a call of Gymnasium's for all agents."""
+
+    portable = False  # the environment's arithmetic is its own
 
     def __init__(
         self,

@@ -53,6 +53,11 @@ class Training:
         self._kept = KeptNetworks(self._agent.online)
         self._told = time.monotonic()  # when the last Progress was due
 
+    @property
+    def portable(self) -> bool:
+        """See `worker.trainers.protocol.Trainer`."""
+        return self._stepping.portable
+
     def run(self) -> Generator[Event, None, None]:
         """Train from the current segment to the end; see `worker.trainers.protocol.Trainer`."""
         job = self._job

@@ -157,6 +157,11 @@ class Training(Reporter):
                 ctypes.c_ulong(self._thread.ident), ctypes.py_object(Ended)
             )
 
+    @property
+    def portable(self) -> bool:
+        """Nothing is known of the function's arithmetic."""
+        return False
+
     def state(self) -> dict[str, NDArray[Any]] | None:
         """The step and the function's own bytes; None where it gave none."""
         if self._report is None or self._report.checkpoint is None:

@@ -34,6 +34,8 @@ class InWorld:
         limit: Steps of the longest episode.
     """
 
+    portable = True
+
     def __init__(
         self, job: Job, params: Params, learners: Learners, *, world: World, limit: int
     ) -> None:
