@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from worker.trainers.dqn import randomness
 from worker.trainers.dqn.agent import Agent
-from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.replay import Batches, ReplayMemory
 from worker.trainers.envs import Copies, Step
 from worker.trainers.threads import use_one_thread
@@ -37,7 +38,7 @@ def mistake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         case "no mistake":
             pass
         case "epsilon frozen at 1":
-            monkeypatch.setattr(Params, "epsilon", lambda *_: 1.0)
+            monkeypatch.setattr(randomness, "epsilon", lambda _, steps, __: np.ones(len(steps)))
         case "terminal mask dropped":
             monkeypatch.setattr(ReplayMemory, "sample", sample_without_ends)
         case "target never updated":

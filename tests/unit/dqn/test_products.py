@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -122,22 +120,21 @@ def test_a_product_is_added_before_it_is_rounded(m: int, n: int) -> None:
     assert (out == 2.0**-24).all()
 
 
-def columns(rng: np.random.Generator) -> Iterator[tuple[F32, F32, F32]]:
-    for m, k, n in SHAPES:
-        yield tuple(rng.normal(size=shape).astype(np.float32) for shape in ((m, k), (k, n), (m,)))  # type: ignore[misc]
-
-
 def test_bits_do_not_depend_on_the_place(rng: np.random.Generator) -> None:
     """A column alone, or a row alone, is what it is among others."""
-    for weight, below, bias in columns(rng):
-        together = np.empty((len(weight), below.shape[1]), np.float32)
+    for m, k, n in SHAPES:
+        weight, below, bias = (
+            rng.normal(size=shape).astype(np.float32) for shape in ((m, k), (k, n), (m,))
+        )
+        together = np.empty((m, n), np.float32)
         alone = np.empty_like(together)
         products.layer(weight, below, bias, together, False)
-        for n in range(below.shape[1]):
-            products.layer(weight, below[:, n : n + 1], bias, alone[:, n : n + 1], False)
+        for column in range(n):
+            one = np.s_[:, column : column + 1]
+            products.layer(weight, below[one], bias, alone[one], False)
         assert together.tobytes() == alone.tobytes()
         turned = np.ascontiguousarray(below.T)
         products.dots(weight, turned, together)
-        for m in range(len(weight)):
-            products.dots(weight[m : m + 1], turned, alone[m : m + 1])
+        for row in range(m):
+            products.dots(weight[row : row + 1], turned, alone[row : row + 1])
         assert together.tobytes() == alone.tobytes()
