@@ -11,7 +11,7 @@ def test_no_library_computes_in_a_second_thread() -> None:
         "import numpy, threadpoolctl, torch\n"
         "from worker.trainers.threads import use_one_thread\n"
         "use_one_thread()\n"
-        "import worker.trainers.dqn.compiled, scipy.linalg.cython_blas\n"
+        "import scipy.linalg.cython_blas\n"
         "blas = [p for p in threadpoolctl.threadpool_info() if p['user_api'] == 'blas']\n"
         "assert len(blas) == 2, 'NumPy has one, and SciPy another'\n"
         "print(torch.get_num_threads(), {pool['num_threads'] for pool in blas})"

@@ -15,7 +15,7 @@ def use_one_thread() -> None:
     """Let PyTorch and NumPy's linear algebra compute in the calling thread only."""
     import torch  # here, because it takes seconds, and who only plays does without it
 
-    # What is compiled multiplies with SciPy's; loaded later, that would not hear of the limit.
+    # Some samplers compute with SciPy's; loaded later, that would not hear of the limit.
     import_module("scipy.linalg.cython_blas")
 
     torch.set_num_threads(1)

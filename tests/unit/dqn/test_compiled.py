@@ -155,7 +155,7 @@ def test_where_it_pauses_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("env_id", EVERY)
 def test_a_training_that_diverges_is_refused(env_id: str) -> None:
-    """Reordered sums and a compiled ReLU must not lose a NaN."""
+    """A compiled ReLU must not lose a NaN."""
     with pytest.raises(NonFiniteError, match=r"agent 0 \(seed 1\): .* step 300"):
         evaluations(
             training(params=replace(PARAMS, learning_rate=1e30), env_id=env_id, compiled=True)
