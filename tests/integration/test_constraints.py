@@ -169,8 +169,9 @@ def test_tpe_learns_from_them(open_database: Open) -> None:
         for number in range(8):
             claim = take(database, name)
             storage = database.optuna_storage(claim.fence)
-            trial = optuna.Trial(database.optuna_study(name, storage=storage), claim.trial_id)
-            space.suggest(trial, study.spec.agent)
+            drawn = optuna.samplers.RandomSampler(seed=number)  # the same in both
+            by = database.optuna_study(name, storage=storage, sampler=drawn)
+            space.suggest(optuna.Trial(by, claim.trial_id), study.spec.agent)
             found = {LABEL: 4_000.0 if number % 2 else 7_500.0}
             by_hand(database, claim, 100.0 - number, found if more else {})
         claim = take(database, name)
