@@ -151,6 +151,7 @@ class Attempt:
             self._study,
             self._claim,
             provenance=self._provenance,
+            portable=trainer.portable,
             every=self._settings.checkpoint_every,
         )
         step = self._patiently(lambda: checkpoints.restore(trainer))

@@ -41,6 +41,7 @@ class Checkpoints:
         study: Of the claim.
         claim: Ours.
         provenance: Of this worker.
+        portable: Whether its trainer is; see there.
         every: Seconds between two that are stored.
 
     Attributes:
@@ -55,16 +56,17 @@ class Checkpoints:
         claim: Claim,
         *,
         provenance: Provenance,
+        portable: bool,
         every: float,
     ) -> None:
         self._database, self._store = database, store
         self._study, self._claim = study, claim
         self._provenance, self._every = provenance, every
+        self._build = provenance.build(portable=portable)
         self.trained_by: list[dict[str, Any]] = [asdict(provenance)]
         self._saved_at = time.monotonic()
         self._step: int | None = None  # of the state below, while it is not stored
         self._state: dict[str, NDArray[Any]] = {}
-        self._portable = False
 
     def restore(self, trainer: Trainer) -> int:
         """Put the trainer where the trial's checkpoint is, if there is one; its step, else 0.
@@ -82,8 +84,7 @@ class Checkpoints:
             header = _header(data)
             if header["digest"] != self._study.digest:
                 raise BlobDamagedError("it is another study's")
-            build = self._provenance.build(portable=trainer.portable)
-            others = _differences(header["build"], build)
+            others = _differences(header["build"], self._build)
             if others:
                 return self._start_over("checkpoint of another build, starting over", others)
             trainer.load_state(load(data))
@@ -102,7 +103,7 @@ class Checkpoints:
         """Keep the state at a segment's end, for whenever it is to be stored."""
         state = trainer.state()
         if state is not None:
-            self._step, self._state, self._portable = step, state, trainer.portable
+            self._step, self._state = step, state
 
     def save_if_due(self) -> None:
         """Store what was taken, if the last time is long enough ago. A failure is only logged."""
@@ -121,7 +122,7 @@ class Checkpoints:
             return
         header = {
             "digest": self._study.digest,
-            "build": self._provenance.build(portable=self._portable),
+            "build": self._build,
             "trained_by": self.trained_by,
         }
         # safetensors writes what lies at an array's address, whatever its strides are.

@@ -23,8 +23,10 @@ from worker.trainers.protocol import Event
 class Counter:
     """A trainer that has counted to a number."""
 
-    def __init__(self, count: int = 0, *, portable: bool = False) -> None:
-        self.count, self.portable = count, portable
+    portable = False
+
+    def __init__(self, count: int = 0) -> None:
+        self.count = count
 
     def run(self) -> Generator[Event, None, None]:
         yield from ()
@@ -50,10 +52,17 @@ SECOND = replace(FIRST, worker="second", host="two")
 
 
 def checkpoints_of(
-    database: Database, study: Study, claim: Claim, provenance: Provenance
+    database: Database,
+    study: Study,
+    claim: Claim,
+    provenance: Provenance,
+    *,
+    portable: bool = False,
 ) -> Checkpoints:
     store = open_store(study.artifacts, database)
-    return Checkpoints(database, store, study, claim, provenance=provenance, every=0.0)
+    return Checkpoints(
+        database, store, study, claim, provenance=provenance, portable=portable, every=0.0
+    )
 
 
 def stored(database: Database) -> tuple[Study, Claim]:
@@ -123,12 +132,11 @@ def test_a_portable_training_goes_on_with_another_makers_processor(
     """Spot machines come as they are; a trial need not start over because one is Intel's."""
     study, claim = create(database, train_steps=64), take(database)
     amd = replace(FIRST, hardware="x86_64 AuthenticAMD AVX512 SkylakeX")
-    first = checkpoints_of(database, study, claim, amd)
-    first.take(Counter(7, portable=True), 16)
+    first = checkpoints_of(database, study, claim, amd, portable=True)
+    first.take(Counter(7), 16)
     first.save()
-    intel = replace(SECOND, hardware=other)
-    trainer = Counter(portable=True)
-    reached = checkpoints_of(database, study, claim, intel).restore(trainer)
+    second, trainer = replace(SECOND, hardware=other), Counter()
+    reached = checkpoints_of(database, study, claim, second, portable=True).restore(trainer)
     assert (reached, trainer.count) == ((16, 7) if goes_on else (0, 0))
 
 

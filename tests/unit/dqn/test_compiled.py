@@ -15,7 +15,8 @@ import torch
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import ends, evaluations, fingerprint, numbers, training
 from worker.trainers.dqn import compiled
-from worker.trainers.dqn.compiled import environments
+from worker.trainers.dqn.compiled import environments, learning
+from worker.trainers.dqn.compiled.products import padded
 from worker.trainers.dqn.worlds import world_of
 from worker.trainers.environment import Environment, Wrapping
 from worker.trainers.protocol import Evaluation, NonFiniteError, Progress, Score
@@ -171,6 +172,17 @@ def test_the_agent_that_diverged_is_named(bad: float, learning_starts: int, says
     running._agent.online.flat[1, 3] = bad
     with pytest.raises(NonFiniteError, match=rf"agent 1 \(seed 2\): {says} is not finite"):
         evaluations(running)
+
+
+@pytest.mark.parametrize("batch_size", range(1, 40))
+def test_what_is_read_beyond_a_layer_is_memory_of_ours(batch_size: int) -> None:
+    """A layer's results are transposed in whole squares."""
+    widths = (16, 31, 17)
+    sizes = np.array([4, *widths, 2])
+    kept, start = learning.make_scratch(sizes, batch_size).kept, 0
+    for width in widths:
+        assert start + (padded(width) - 1) * batch_size + padded(batch_size) <= len(kept)
+        start += width * batch_size
 
 
 def test_machine_code_is_kept_by_its_sources(

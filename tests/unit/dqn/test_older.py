@@ -39,7 +39,7 @@ def run(module: str, *args: str, told: dict[str, str]) -> str:
 
 
 def trained(told: dict[str, str]) -> dict[str, str]:
-    lines = run("tests.support.trained", told=told).splitlines()
+    lines = run("tests.unit.dqn.trained", told=told).splitlines()
     return dict(line.split(": ") for line in lines)
 
 

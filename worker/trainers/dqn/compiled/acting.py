@@ -11,7 +11,7 @@ from worker.trainers.dqn.network import StackedNetwork
 
 
 class Acting:
-    """See `worker.trainers.dqn.episodes.Stack`.
+    """See `worker.trainers.dqn.stepping.Acting`.
 
     Args:
         network: Which. It may go on learning, and it then acts by what it has learned.

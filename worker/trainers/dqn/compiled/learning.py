@@ -90,12 +90,13 @@ def make_scratch(sizes: I64, batch_size: int) -> Scratch:
         r_t=_aligned(batch_size),
         terminal_t=_aligned(batch_size),
         next_action=np.zeros(batch_size, np.int64),
-        kept=_aligned((widths.sum() + LANES) * batch_size),  # `transpose` reads beyond the end
+        # `transpose` reads beyond the end: by rows, and by a part of the last one.
+        kept=_aligned(widths.sum() * batch_size + LANES * (batch_size + 1)),
         passed=_aligned(widths.sum() * batch_size),
         delta=_aligned(2, widths.max() * batch_size),
         turned=_aligned(padded(batch_size) * (padded(widths.max()) + LANES)),
         gradient=_aligned(flat),
-        ones=_aligned(1, batch_size) + np.float32(1),
+        ones=np.ones((1, batch_size), np.float32),
         lanes=_aligned(256),
     )
 

@@ -44,14 +44,15 @@ def write_product(builder: Any, a: Matrix, b: Matrix, out: Matrix, finish: Finis
         sums = Sums(vectors, height * width)
         with cgutils.for_range(builder, a.shape[1]) as loop:
             k = loop.index
-            right = [vectors.load(b.at(k, n), mask) for n, mask in zip(ns, masks, strict=True)]
-            for i, m in enumerate(ms):
-                one = vectors.repeat(a.at(m, k))
+            right = [vectors.load(b.at(k, at), mask) for at, mask in zip(ns, masks, strict=True)]
+            for i, row in enumerate(ms):
+                one = vectors.repeat(a.at(row, k))
                 for j in range(width):
                     sums.add(i * width + j, one, right[j])
-        for at, total in enumerate(sums.read()):
-            m, n, mask = ms[at // width], ns[at % width], masks[at % width]
-            vectors.store(finish(vectors, total, m, n, mask), out.at(m, n), mask)
+        for i, total in enumerate(sums.read()):
+            row, column, mask = ms[i // width], ns[i % width], masks[i % width]
+            finished = finish(vectors, total, row, column, mask)
+            vectors.store(finished, out.at(row, column), mask)
 
     def strip(width: int, n: Any, left: Any = None) -> None:
         """All rows of so many vectors; given how many columns are `left`, of no more."""

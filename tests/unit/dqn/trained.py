@@ -1,4 +1,4 @@
-"""Say what portable trainings come to on this processor: `python -m tests.support.trained`."""
+"""Say what portable trainings come to on this processor: `python -m tests.unit.dqn.trained`."""
 
 from __future__ import annotations
 
