@@ -130,6 +130,11 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["blob_id"], ["fleet.blobs.blob_id"], ondelete="CASCADE"),
         schema="fleet",
     )
+    create_guard()
+
+
+def create_guard() -> None:
+    """Make the function and triggers of 0.1.0; the migrator drops them."""
     op.execute(GUARD)
     for table in GUARDED:
         op.execute(
@@ -139,9 +144,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in GUARDED:
-        op.execute(f"DROP TRIGGER fleet_guard ON {table}")
-    op.execute("DROP FUNCTION fleet.guard()")
     for table in reversed(TABLES):
         op.drop_table(table, schema="fleet")
 

@@ -228,7 +228,7 @@ def test_a_study_stored_before_there_were_numbers_has_number_1(database_url: URL
     with closing(Database(database_url, application="tests")) as database:
         create(database)
         with create_engine(database_url, poolclass=NullPool).begin() as connection:
-            downgrade(connection, "0002")
+            downgrade(connection, "0001")
             upgrade(connection)
         assert studies.find(database, "trivial").compatibility == 1
 

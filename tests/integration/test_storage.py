@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, CheckConstraint, Engine, create_engine, inspect, text
+from sqlalchemy import URL, CheckConstraint, Connection, Engine, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
 import migrations.migrate
@@ -108,8 +108,8 @@ def test_downgrading_leaves_optunas_tables_and_nothing_of_ours(database_url: URL
 def test_a_failed_migration_leaves_nothing(
     empty_database_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_connection: object, revision: str = "head") -> None:
-        upgrade(_connection, revision)  # type: ignore[arg-type]
+    def broken(connection: Connection) -> None:
+        upgrade(connection)
         raise RuntimeError("the power went out")
 
     monkeypatch.setattr("trialfleet.cli.schema.upgrade", broken)
@@ -120,6 +120,39 @@ def test_a_failed_migration_leaves_nothing(
     migrate(empty_database_url)
     with closing(Database(empty_database_url, application="tests")) as database:
         wait_for_schema(database, 0)
+
+
+def test_a_function_that_is_not_todays_is_replaced(database_url: URL) -> None:
+    before = relations(database_url)
+    engine = engine_of(database_url)
+    with engine.begin() as connection:
+        connection.execute(
+            text("""
+                CREATE OR REPLACE FUNCTION fleet.refuse(held bigint, subject integer)
+                RETURNS void LANGUAGE sql AS ''
+            """)
+        )
+        connection.execute(text("COMMENT ON SCHEMA fleet IS 'an older text'"))
+    assert relations(database_url) != before
+    migrate(database_url)
+    assert relations(database_url) == before
+
+
+def test_migrating_again_waits_for_nobody(database_url: URL) -> None:
+    with engine_of(database_url).begin() as connection:
+        connection.execute(text("LOCK TABLE public.trials, fleet.attempts IN ROW EXCLUSIVE MODE"))
+        migrate(database_url)
+
+
+def test_a_schema_of_an_unknown_version_is_refused(database_url: URL, commands: Commands) -> None:
+    with engine_of(database_url).begin() as connection:
+        connection.execute(text("UPDATE fleet.alembic_version SET version_num = '0013'"))
+    before = relations(database_url)
+    process = commands.start("migrate")
+    process.expect(2)
+    assert "revision 0013" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert relations(database_url) == before
 
 
 def test_the_code_needs_the_newest_migration() -> None:

@@ -30,7 +30,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 SCHEMA = "fleet"
 # The migration that this code needs; a test holds it to the newest one.
-REVISION = "0013"
+REVISION = "0.2.0"
 
 metadata = MetaData(schema=SCHEMA)
 
