@@ -135,7 +135,7 @@ def failure(study: Study) -> StudyFailedError:
 
 def step(database: Database, name: str) -> Study:
     """One look at the study, and whatever is due: reap, begin the final stage, or end."""
-    _reap(database, name)
+    leases.reap(database, name)
     study = studies.find(database, name)
     if study.stage == "search":
         _look_at_search(database, study)
@@ -157,13 +157,8 @@ def _tell(database: Database, study: Study) -> None:
 
 def _stand_by(database: Database, name: str) -> Study:
     """Reap, which needs no leader: one that was killed a moment ago leads until its lease ends."""
-    _reap(database, name)
+    leases.reap(database, name)
     return studies.find(database, name)
-
-
-def _reap(database: Database, name: str) -> None:
-    for lost in leases.reap(database, name):
-        log.warning("took back a lost trial", trial=lost.number, worker=lost.worker, now=lost.state)
 
 
 def _look_at_search(database: Database, study: Study) -> None:

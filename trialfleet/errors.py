@@ -63,6 +63,10 @@ class NothingToShowError(FleetError):
     exit_code = 2
 
 
+class NeverToShowError(NothingToShowError):
+    """Choose another plot: this study will have nothing more to show."""
+
+
 class SystemRefusedError(FleetError):
     """Free what the message names (space, rights, or the name), then run the same command again."""
 

@@ -69,9 +69,10 @@ def _final(spec: Spec) -> str:
         )
     confirmed = f" Then the winner on {final.confirm} more." if final.confirm else ""
     agents = spec.task.seeds
+    blocks = final.blocks(agents)
     return (
         f"Then the best {final.top} race on fresh seeds × {final.episodes} episodes, at most "
-        f"{final.blocks(agents)} blocks of {final.block(agents)} seeds.{confirmed}"
+        f"{blocks} block{'' if blocks == 1 else 's'} of {final.block(agents)} seeds.{confirmed}"
     )
 
 

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from coordinator.ranking import excess, losses, ranked
 from coordinator.retrain import without_replaced
+from trialfleet.errors import NeverToShowError, NothingToShowError
 from trialfleet.search.marks import IMPORTED
 from trialfleet.store import metrics
 from trialfleet.store.metrics import Curve
@@ -43,6 +44,13 @@ class StudyData:
     def result(self) -> dict[str, Any] | None:
         """What the final stage found."""
         return self.study.result
+
+    def nothing_to_show(self, lack: str) -> NothingToShowError:
+        """Why a plot cannot be drawn: what it lacks may still come, unless the study has ended."""
+        if self.study.ended:
+            how = "failed" if self.study.stage == "failed" else "ended"
+            return NeverToShowError(f"{lack}, and the study has {how}")
+        return NothingToShowError(f"{lack} yet")
 
     @property
     def finalists(self) -> list[dict[str, Any]]:

@@ -99,6 +99,7 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
     fresh = [seed for row in data.finalists for seed in row.get("seeds", [])]
     if data.result and data.result.get("confirmation"):
         fresh = data.result["confirmation"]["seeds"]
+    none_trained = "; none was trained" if study.ended else "; not trained yet"
     options = ", ".join(
         f"{key} = {value}"
         for key, value in search.sampler.model_dump(mode="json", exclude_none=True).items()
@@ -129,7 +130,7 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
         (
             "Test seeds",
             f"{_test_seeds(spec)}, all odd, so "
-            f"that none is a tuning seed{': ' + _some(fresh) if fresh else '; not trained yet'}",
+            f"that none is a tuning seed{': ' + _some(fresh) if fresh else none_trained}",
         ),
         (
             "What is reported",
@@ -147,7 +148,7 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
                 f"{row['hardware']} ({row['device']}), {row['trials']:,} trials"
                 for row in machines(data)
             )
-            or "no trial has finished yet",
+            or f"no trial has finished{'' if study.ended else ' yet'}",
         ),
         (
             "Code",

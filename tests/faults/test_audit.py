@@ -124,7 +124,7 @@ def test_an_audited_trial_that_loses_too_many_workers_is_pruned_all_the_same(fle
     assert lost.state == "PRUNED"
     trial = fleet.database.optuna_study(STUDY).get_trials()[NUMBER]
     assert trial.state.name == "PRUNED"
-    assert "workers were lost" in trial.user_attrs["audit"]["reason"]
+    assert "lost with its worker" in trial.user_attrs["audit"]["reason"]
     assert trial.user_attrs["attempts"] == 1
 
 

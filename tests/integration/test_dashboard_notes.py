@@ -54,6 +54,12 @@ def test_a_study_tells_what_was_asked_and_what_was_found(database: Database) -> 
     assert "Nothing yet" in told
 
 
+def test_a_race_of_one_block_is_told_as_one(database: Database) -> None:
+    study = create(database, trials=2, race=True, final_seeds=2)
+    publish(database, study)
+    assert "at most 1 block of 2 seeds" in note(database, "trivial")
+
+
 def test_the_end_is_told_in_both_studies_and_the_finalist_has_a_note(database: Database) -> None:
     study = ended(database)
     assert study.final_id is not None

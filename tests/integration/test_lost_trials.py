@@ -88,7 +88,7 @@ def test_a_lost_trial_waits_until_its_attempts_are_spent(database: Database) -> 
         ]
         assert states(database, study.search_id) == [(0, state)]
     reason = attribute(database, claim, "reason")
-    assert reason == '"3 workers were lost while they ran it; the last was worker-3"'
+    assert reason == '"lost with its worker 3 times; the last worker was worker-3"'
     trial = database.optuna_study(study.name).get_trials()[0]
     assert trial.datetime_complete is not None
     # It is replaced by a new one.

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
+from structlog.testing import capture_logs
 
 import coordinator.watch
 from coordinator.lead import Leadership
@@ -55,6 +56,16 @@ def train_all(database: Database, study: Study) -> None:
 def go_on(database: Database) -> Callable[[float], object]:
     """A pause in which the trials at hand are trained."""
     return lambda _seconds: train_all(database, studies.find(database, "trivial"))
+
+
+def test_a_lost_trial_is_logged_once(database: Database) -> None:
+    study = create(database)
+    claim = take(database)
+    expire(database)
+    with capture_logs() as logs:
+        step(database, study.name)
+    told = [each for each in logs if each["event"] == "took back a lost trial"]
+    assert [(each["trial"], each["now"]) for each in told] == [(claim.number, "WAITING")]
 
 
 def test_a_study_goes_from_search_to_final_to_done(database: Database) -> None:

@@ -175,3 +175,4 @@ def test_the_checklist_tells_tuning_seeds_from_test_seeds() -> None:
     assert all(seed % 2 == 0 for seed in tuning)
     assert rows["Tuning budget"].startswith("24 trials of 2 agents, at most 48,000 agent-steps")
     assert "not trained yet" in dict(facts.checklist(told(stage="search")))["Test seeds"]
+    assert "none was trained" in dict(facts.checklist(told(stage="failed")))["Test seeds"]

@@ -111,6 +111,13 @@ def test_a_browser_without_a_network_shows_the_study(done: str, tmp_path: Path) 
     )
 
 
+def test_the_page_of_a_failed_study_promises_nothing() -> None:
+    seen = plain(render.page(told(trials=0, stage="failed")))
+    assert "Plots that there is nothing for" in seen
+    assert "No trial has finished." in seen
+    assert "yet" not in re.findall(r"\w+", seen)
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [

@@ -152,6 +152,18 @@ def test_a_study_that_has_only_begun_has_nothing_to_show_yet(name: str) -> None:
         catalog.figure(name, data)
 
 
+@pytest.mark.parametrize(
+    "name", [each for each in OF_ONE if each not in ("workers", "budget", "timeline")]
+)
+def test_nobody_waits_for_a_plot_of_a_study_that_failed(name: str) -> None:
+    """Nothing more will come of it, so neither message nor remedy asks for patience."""
+    with pytest.raises(NothingToShowError) as refused:
+        catalog.figure(name, told(trials=0, stage="failed"))
+    assert "yet" not in str(refused.value)
+    assert "has failed" in str(refused.value)
+    assert "wait" not in refused.value.remedy
+
+
 def test_a_running_study_shows_what_there_is() -> None:
     data = told(stage="search")
     figure, note = catalog.figure("learning-curves", data)

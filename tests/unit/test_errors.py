@@ -27,6 +27,7 @@ def test_the_exit_codes_are_what_scripts_rely_on() -> None:
         "UsageError": 2,
         "SteeringError": 2,
         "NothingToShowError": 2,
+        "NeverToShowError": 2,
         "SystemRefusedError": 2,
         "DatabaseRefusedError": 2,
         "StudyMismatchError": 2,

@@ -288,7 +288,8 @@ def _take_back(connection: Connection, trial: Row[Any], *, max_attempts: int) ->
     connection.execute(END_ATTEMPT, {"fence": trial.fence, "outcome": "lost"})
     attempts = connection.execute(COUNT_ATTEMPTS, {"trial_id": trial.trial_id}).one()
     if attempts.lost >= max_attempts:
-        reason = f"{attempts.lost} workers were lost while they ran it; the last was {trial.worker}"
+        times = {1: "once", 2: "twice"}.get(attempts.lost, f"{attempts.lost} times")
+        reason = f"lost with its worker {times}; the last worker was {trial.worker}"
         state = _give_up(connection, trial.trial_id, reason, attempts=attempts.all)
         return Lost(number=trial.number, worker=trial.worker, state=state)
     life.set_waiting(connection, trial.trial_id)

@@ -18,7 +18,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from coordinator.report.data import StudyData
-from trialfleet.errors import NothingToShowError
+from trialfleet.errors import NeverToShowError, NothingToShowError
 from trialfleet.search.marks import IMPORTED
 from trialfleet.search.parameters import parameters
 from trialfleet.study.measures import SCORE
@@ -90,7 +90,8 @@ def draw(
         with _quiet():
             return function(study, **options), note.strip()
     except (ValueError, RuntimeError) as exc:
-        raise NothingToShowError(f"{name} cannot be drawn: {exc}") from exc
+        error = NeverToShowError if data.study.ended else NothingToShowError
+        raise error(f"{name} cannot be drawn: {exc}") from exc
 
 
 _TAKES_PARAMS = {"param-importances", "contour", "slice", "parallel-coordinate", "rank"}
@@ -104,12 +105,12 @@ def _wanted(name: str, data: StudyData) -> list[FrozenTrial]:
         if name == "intermediate-values":
             trials = [trial for trial in trials if trial.intermediate_values]
         if not trials:
-            raise NothingToShowError("no trial has reported anything yet")
+            raise data.nothing_to_show("no trial has reported anything")
         return trials
     if len(data.complete) < 2:
-        raise NothingToShowError("fewer than two trials have been completed yet")
+        raise data.nothing_to_show("fewer than two trials have been completed")
     if name in _TAKES_PARAMS and not _searched(data):
-        raise NothingToShowError("the study searches no parameter")
+        raise NeverToShowError("the study searches no parameter")
     return sorted(data.complete, key=lambda trial: trial.number)
 
 

@@ -21,7 +21,6 @@ from coordinator.report.plots.chart import (
     Line,
     Points,
 )
-from trialfleet.errors import NothingToShowError
 from trialfleet.store.metrics import Curve
 from trialfleet.study.measures import as_score
 from trialfleet.study.values import combined
@@ -41,7 +40,7 @@ def learning_curves(data: StudyData) -> Chart:
         drawn = [(f"trial {t.number}", [data.returns.get(t.number, [])]) for t in data.complete]
         drawn = [(name, curves) for name, curves in drawn[:_CURVES] if any(curves)]
     if not drawn:
-        raise NothingToShowError("no trial has been trained to its end yet")
+        raise data.nothing_to_show("no trial has been trained to its end")
     return Chart(
         x="environment steps of each agent",
         y="mean evaluation return",
@@ -74,7 +73,7 @@ def finalists(data: StudyData) -> Chart:
     """Each finalist's fresh seeds, their mean with its interval, and what the search believed."""
     rows = [row for row in data.finalists if not row["failures"]][:_SPREAD]
     if not rows:
-        raise NothingToShowError("the final stage has not ended, so no finalist has fresh seeds")
+        raise data.nothing_to_show("no final stage has ended, so no finalist has fresh seeds")
     names = [f"trial {row['trial']}" for row in rows]
     confirmed = (data.result or {}).get("confirmation")
     if confirmed:
@@ -132,7 +131,7 @@ def search_against_fresh(data: StudyData) -> Chart:
     """Search score against fresh-seed mean; on the dashed line both are equal."""
     rows = [row for row in data.finalists if not row["failures"]]
     if not rows:
-        raise NothingToShowError("the final stage has not ended, so no finalist has fresh seeds")
+        raise data.nothing_to_show("no final stage has ended, so no finalist has fresh seeds")
     every = [row["search_score"] for row in rows] + [end for row in rows for end in row["interval"]]
     low, high = min(every), max(every)
     room = 0.08 * (high - low) or 1.0
@@ -177,7 +176,7 @@ def seed_spread(data: StudyData) -> Chart:
     """The scores of each seed of the best trials."""
     best = [trial for trial in data.complete if trial.user_attrs.get("scores")][:_SPREAD]
     if not best:
-        raise NothingToShowError("no trial has been completed yet")
+        raise data.nothing_to_show("no trial has been completed")
     x, y, texts = [], [], []
     for place, trial in enumerate(best):
         seeds = trial.user_attrs.get("seeds", [])
@@ -215,7 +214,7 @@ def seed_spread(data: StudyData) -> Chart:
 def workers(data: StudyData) -> Chart:
     """What each worker did when; lost attempts stand out."""
     if not data.attempts:
-        raise NothingToShowError("no worker has taken a trial yet")
+        raise data.nothing_to_show("no worker has taken a trial")
     begin = min(attempt.started for attempt in data.attempts)
     end = max(attempt.ended for attempt in data.attempts)
     unit, divisor = _unit((end - begin).total_seconds())
@@ -280,7 +279,7 @@ def budget(data: StudyData) -> Chart:
     """The share of agent-steps and worker-seconds by what became of them."""
     entries = account(data)
     if not entries:
-        raise NothingToShowError("no worker has taken a trial yet")
+        raise data.nothing_to_show("no worker has taken a trial")
     seconds = sum(entry.worker_seconds for entry in entries) or 1.0
     steps = sum(entry.agent_steps for entry in entries) or 1
     at = [0.0, 0.0]
