@@ -16,8 +16,10 @@ from coordinator.report.page import render
 from tests.support import browser
 from tests.support.told import IMAGE, SCRIPT, told
 from trialfleet.store import studies
+from trialfleet.study.file import load
 
 DONE = told(name=f"told {IMAGE}")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +138,28 @@ def test_a_study_that_is_not_done_shows_what_there_is(data: StudyData, words: li
     assert all(each in seen for each in words), seen[:2000]
     assert "Plots that there is nothing for yet" in seen
     assert "The finalists on fresh seeds" in seen
+
+
+@pytest.mark.usefixtures("quick")
+def test_no_table_of_a_race_is_wider_than_a_screen_of_1280_pixels(tmp_path: Path) -> None:
+    """With as many hyperparameters and as long a reason as studies/cartpole.toml has."""
+    data = told(race=True)
+    spec = load(ROOT / "studies" / "cartpole.toml")
+    data = replace(data, study=replace(data.study, stored=spec.to_json()))
+    for row in data.finalists:
+        row["params"] = {name: 0.0009573 for name in spec.agent.searched()}
+        row["why"] = "each of its seeds reached the highest score, but it learns more slowly"
+    measure = """<script>
+    document.querySelectorAll("details").forEach(each => each.open = true);
+    const wide = [...document.querySelectorAll(".scroll")].filter(
+        each => each.scrollWidth > each.clientWidth).map(each => each.querySelector("table").id);
+    document.body.append(`measured at ${innerWidth}: [${wide}]`);
+    </script></body>"""
+    file = tmp_path / "report.html"
+    file.write_text(render.page(data).replace("</body>", measure), encoding="utf-8")
+    assert "measured at 1280: []" in browser.page(
+        file.as_uri(), "measured at", offline=True, size=(1280, 2000)
+    )
 
 
 @pytest.mark.usefixtures("quick")
