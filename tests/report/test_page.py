@@ -147,7 +147,7 @@ def test_no_table_of_a_race_is_wider_than_a_screen_of_1280_pixels(tmp_path: Path
     spec = load(ROOT / "studies" / "cartpole.toml")
     data = replace(data, study=replace(data.study, stored=spec.to_json()))
     for row in data.finalists:
-        row["params"] = {name: 0.0009573 for name in spec.agent.searched()}
+        row["params"] = dict.fromkeys(spec.agent.searched(), 0.0009573)
         row["why"] = "each of its seeds reached the highest score, but it learns more slowly"
     measure = """<script>
     document.querySelectorAll("details").forEach(each => each.open = true);
