@@ -131,6 +131,7 @@ class Attempt:
 
         Raises:
             NonFiniteError: A loss, parameter or return of it is not finite.
+            OutsideReturnsError: A return of it is outside of `task.returns`.
             TimeLimitError: It has taken longer than `task.max_seconds`.
             LeaseLostError, StopRequested: What the watch says; a stop leaves a checkpoint.
         """

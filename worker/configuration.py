@@ -93,5 +93,6 @@ def make_job(
         keep="best" if task.keep == "best" else "last",
         **how,
         objective=task.objective or "",
+        returns=study.spec.returns,
         final=final,
     )

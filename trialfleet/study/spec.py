@@ -26,6 +26,7 @@ from trialfleet.study.constraints import Constraint, Constraints
 from trialfleet.study.enqueued import Enqueued, check_enqueued
 from trialfleet.study.final import DEFAULT_TOP, Final
 from trialfleet.study.measures import SCORE, Measure, check_measure
+from trialfleet.study.returns import Returns, known_returns
 from trialfleet.study.search import Search
 from trialfleet.study.stops import Stop
 from trialfleet.study.task import Task
@@ -146,6 +147,14 @@ class Spec(Strict):
         search = self.search
         by_mean_score = search.objectives == (SCORE,) and search.over_seeds == "mean"
         return self.final.race and by_mean_score and not self.constraints
+
+    @property
+    def returns(self) -> Returns | None:
+        """The bounds of an episode's return, declared or known; None if neither.
+
+        Every return that a score is the mean of is within them, but for rounding.
+        """
+        return self.task.returns or known_returns(self.task)
 
     @property
     def digest(self) -> str:

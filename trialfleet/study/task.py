@@ -14,6 +14,7 @@ from trialfleet.checking.rules import OneOf, Pattern, Real, Rule, Whole
 from trialfleet.search.algorithms import ALGORITHMS
 from trialfleet.study import own
 from trialfleet.study.environments import Arguments, Table, Wrappers
+from trialfleet.study.returns import Bounds, Returns, known_returns
 
 MAX_EPISODES = 10_000
 _MAX_STEPS = 1_000_000_000
@@ -58,6 +59,9 @@ class Task(Strict):
     max_episode_steps: Annotated[int | None, Whole(1, _MAX_STEPS)] = None
     # around the environment, the innermost first: "module:Class", or a table with arguments
     wrappers: Annotated[tuple[Table, ...], Wrappers()] = ()
+    # the least and the most that an episode can return, or a seed's score of your own training;
+    # None: as is known of the environment, if anything is
+    returns: Annotated[Returns | None, Bounds()] = None
     # agents trained together in a trial
     seeds: Annotated[int, Whole(1, 256)] = 4
     # environment steps of each agent
@@ -108,6 +112,17 @@ class Task(Strict):
                 f"{self.eval_every} makes {self.segments} evaluations of train_steps"
                 f" ({self.train_steps}); must make at most {_MAX_SEGMENTS}",
                 at="eval_every",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _returns_are_possible(self) -> Task:
+        known = known_returns(self)
+        if self.returns and known and not self.returns.contains(known):
+            raise FieldError(
+                f"{self.returns}; episodes of {self.env} return {known}, which it must contain;"
+                " can be left out",
+                at="returns",
             )
         return self
 

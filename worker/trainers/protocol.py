@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from trialfleet.study.returns import Returns
 from worker.trainers.environment import EnvLike
 
 
@@ -37,6 +38,7 @@ class Job:
     lanes: int = 1  # trials that a GPU has room for beside each other, this one among them
     objective: str = ""  # the function that trains, where the user's own code does
     final: bool = False  # whether the result is to be kept
+    returns: Returns | None = None  # between which each greedy episode's return is, or it fails
 
 
 class How(TypedDict, total=False):
@@ -113,6 +115,7 @@ class Trainer(Protocol):
 
         Raises:
             NonFiniteError: Found at a segment's end, before its Evaluation.
+            OutsideReturnsError: A greedy episode has returned what is outside of `Job.returns`.
         """
 
     def state(self) -> dict[str, NDArray[Any]] | None:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trialfleet.study.returns import OutsideReturnsError
 from worker.trainers.dqn.episodes import Episodes, mean_return_of_ended
 from worker.trainers.dqn.network import KeptNetworks, StackedNetwork
 from worker.trainers.dqn.params import Params
@@ -143,6 +144,7 @@ class Training:
         step = (segment + 1) * self._job.eval_every
         episodes = yield from self._paced(playing, step)
         self._refuse_non_finite(f"a return of {self._job.env}", episodes.returns.sum(1), step)
+        self._refuse_outside(episodes.returns, step)
         return episodes
 
     def _paced(
@@ -173,6 +175,18 @@ class Training:
             agent = int(bad[0])
             named = f"agent {agent} (seed {self._job.seeds[agent]})"
             raise NonFiniteError(f"{named}: {what} is not finite at step {step}")
+
+    def _refuse_outside(self, returns: NDArray[np.float64], step: int) -> None:
+        """Raise for the first return [S, E] outside of the job's bounds."""
+        bounds = self._job.returns
+        if bounds is None or (within := bounds.within(returns)).all():
+            return
+        agent, episode = (int(at) for at in np.argwhere(~within)[0])
+        raise OutsideReturnsError(
+            f"agent {agent} (seed {self._job.seeds[agent]}): an episode of {self._job.env} returned"
+            f" {returns[agent, episode]:.12g} at step {step}, outside of task.returns ({bounds});"
+            " declare bounds that hold for every episode"
+        )
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything a resumed training needs.

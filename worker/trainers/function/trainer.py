@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trialfleet.study.returns import OutsideReturnsError
 from trialfleet.training import Ended, Report, Reporter, Result, Run, all_finite, result_of
 from worker.trainers.function.loading import find_function
 from worker.trainers.function.models import as_arrays
@@ -72,6 +73,7 @@ class Training(Reporter):
             scores = np.asarray(heard.scores, np.float64)  # [S]
             if not all_finite(list(scores)):
                 raise NonFiniteError(f"the score of {self._job.objective} is not finite")
+            self._refuse_outside(scores.tolist(), "returns", self._reported)
             if not self._reported:  # a function that never reports is one segment
                 step = self._reported = self._job.train_steps
                 yield Evaluation(step=step, metrics={"return": scores})
@@ -96,11 +98,24 @@ class Training(Reporter):
             raise NonFiniteError(
                 f"a value that {self._job.objective} reports is not finite at step {report.step}"
             )
+        self._refuse_outside(report.values, "reports", report.step)
         self._report, self._reported = report, report.step
         metrics = {"return": report.values, **report.metrics}
         return Evaluation(
             step=report.step,
             metrics={name: np.asarray(each, np.float64) for name, each in metrics.items()},
+        )
+
+    def _refuse_outside(self, values: Sequence[float], does: str, step: int) -> None:
+        """Raise for the first seed's value [S] outside of the job's bounds."""
+        bounds = self._job.returns
+        if bounds is None or (within := bounds.within(values)).all():
+            return
+        seed = int(np.flatnonzero(~within)[0])
+        raise OutsideReturnsError(
+            f"seed {self._job.seeds[seed]}: {self._job.objective} {does} {values[seed]:.12g}"
+            f" at step {step}, outside of task.returns ({bounds}); declare bounds that hold for"
+            " every seed"
         )
 
     # What follows runs in the function's thread.
