@@ -6,12 +6,9 @@ why each episode that counts is held to them: one outside of them makes its tria
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from trialfleet.checking.mistakes import FieldError, unknown_key
 from trialfleet.checking.rules import Real, Rule
@@ -41,11 +38,11 @@ class Returns:
     def __str__(self) -> str:
         return f"{self.low:.12g} to {self.high:.12g}"
 
-    def within(self, values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether each of the values is within the bounds, but for rounding."""
-        found, slack = np.asarray(values, np.float64), _ROUNDING * self.width
-        inside: NDArray[np.bool_] = (found >= self.low - slack) & (found <= self.high + slack)
-        return inside
+    def first_outside(self, values: Iterable[float]) -> int | None:
+        """The place of the first value outside of the bounds by more than rounding, if any is."""
+        slack = _ROUNDING * self.width
+        low, high = self.low - slack, self.high + slack
+        return next((at for at, value in enumerate(values) if not low <= value <= high), None)
 
     def contains(self, other: Returns) -> bool:
         """Whether whatever is within the other bounds is within these."""

@@ -179,9 +179,9 @@ class Training:
     def _refuse_outside(self, returns: NDArray[np.float64], step: int) -> None:
         """Raise for the first return [S, E] outside of the job's bounds."""
         bounds = self._job.returns
-        if bounds is None or (within := bounds.within(returns)).all():
+        if bounds is None or (at := bounds.first_outside(returns.ravel().tolist())) is None:
             return
-        agent, episode = (int(at) for at in np.argwhere(~within)[0])
+        agent, episode = divmod(at, returns.shape[1])
         raise OutsideReturnsError(
             f"agent {agent} (seed {self._job.seeds[agent]}): an episode of {self._job.env} returned"
             f" {returns[agent, episode]:.12g} at step {step}, outside of task.returns ({bounds});"

@@ -109,9 +109,8 @@ class Training(Reporter):
     def _refuse_outside(self, values: Sequence[float], does: str, step: int) -> None:
         """Raise for the first seed's value [S] outside of the job's bounds."""
         bounds = self._job.returns
-        if bounds is None or (within := bounds.within(values)).all():
+        if bounds is None or (seed := bounds.first_outside(values)) is None:
             return
-        seed = int(np.flatnonzero(~within)[0])
         raise OutsideReturnsError(
             f"seed {self._job.seeds[seed]}: {self._job.objective} {does} {values[seed]:.12g}"
             f" at step {step}, outside of task.returns ({bounds}); declare bounds that hold for"
