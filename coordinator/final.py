@@ -84,7 +84,7 @@ def is_over(study: Study, counts: Counts) -> bool:
 
 def search_finalists(database: Database, study: Study) -> list[Finalist]:
     """The finalists of a study whose search is over; the same ones each time."""
-    search = database.optuna_study(study.name).get_trials(deepcopy=False)
+    search = database.trials(study.search_id)
     if study.spec.races:
         return [finalist for finalist, _ in choose_racers(search, study.spec.final.top)]
     maximize = [objective.maximize for objective in study.spec.search.objectives]
@@ -97,7 +97,7 @@ def _begun(
     """How a final stage begins: its finalists, who enters a race, and the trials."""
     spec = study.spec
     if spec.races:
-        search = database.optuna_study(study.name).get_trials(deepcopy=False)
+        search = database.trials(study.search_id)
         chosen = choose_racers(search, spec.final.top)
         entries = rounds.entries(chosen)
         templates = course.to_come(study, entries, search) if entries else []
@@ -123,7 +123,7 @@ def _begun(
 
 def nothing_to_retrain(database: Database, study: Study) -> str | None:
     """Why a search that is over has no finalists; None if it has."""
-    trials = database.optuna_study(study.name).get_trials(deepcopy=False)
+    trials = database.trials(study.search_id)
     complete = ranked(trials, [each.maximize for each in study.spec.search.objectives])
     stopped = f" (the search was stopped: {study.stopped})" if study.stopped else ""
     if not complete:

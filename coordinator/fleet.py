@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NoReturn
 
 import structlog
@@ -10,7 +12,8 @@ import structlog
 from coordinator.monitoring.notices import Notices
 from coordinator.watch import Keeper
 from trialfleet.errors import DatabaseUnavailableError, FleetError, StudyNotFoundError
-from trialfleet.postgres.retry import patiently
+from trialfleet.postgres.outages import is_outage
+from trialfleet.postgres.retry import first_line, patiently
 from trialfleet.settings import Settings
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
@@ -18,12 +21,24 @@ from trialfleet.store.studies import Study
 
 log = structlog.get_logger()
 
+# Seconds until a study is looked at again that met an error nobody has foreseen; they double.
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Complaint:
+    """What was said of a study that cannot be kept going."""
+
+    reason: str
+    pause: float = 0.0  # seconds
+    until: float = 0.0  # on our clock; it is left alone before
+
 
 class Fleet:
     """Keeps every open study going.
 
-    What one study has wrong with it (an artifact store that fails, a version that cannot read it)
-    is a warning, and no other study's trouble.
+    What one study has wrong with it (an artifact store that fails, a version that cannot read it,
+    an error that nobody has foreseen) is a warning, and no other study's trouble.
 
     Args:
         database: Of this process.
@@ -45,7 +60,7 @@ class Fleet:
         self._database, self._settings, self._pause = database, settings, pause
         self._make_notices, self._ended = make_notices, ended
         self._keepers: dict[int, Keeper] = {}  # by Optuna's id of the search
-        self._complaints: dict[int, str] = {}  # what was said of a study that cannot be kept
+        self._complaints: dict[int, _Complaint] = {}
 
     def run(self) -> NoReturn:
         """Go on until `pause` raises.
@@ -68,27 +83,29 @@ class Fleet:
             if study.search_id not in self._keepers:
                 self._begin(study)
         for search_id, keeper in list(self._keepers.items()):
+            if self._left_alone(search_id):
+                continue
             try:
                 found = keeper.look()
             except StudyNotFoundError:
                 log.info("study deleted", study=keeper.name)
-                del self._keepers[search_id]
-            except DatabaseUnavailableError:
-                raise
-            except FleetError as exc:
+                self._forget(search_id)
+            except Exception as exc:
                 self._complain(search_id, keeper.name, exc)
             else:
                 self._complaints.pop(search_id, None)
                 if found.ended or found.search_id != search_id:
                     keeper.resign()
-                    del self._keepers[search_id]
+                    self._forget(search_id)
                 if found.ended and found.search_id == search_id:
                     self._tell(found)
 
     def _begin(self, study: Study) -> None:
+        if self._left_alone(study.search_id):
+            return
         try:
             studies.refuse_unusable(study)
-        except FleetError as exc:
+        except Exception as exc:
             self._complain(study.search_id, study.name, exc)
             return
         notices = self._make_notices() if self._make_notices is not None else None
@@ -97,13 +114,43 @@ class Fleet:
         )
 
     def _tell(self, study: Study) -> None:
+        """Tell of its end once, whatever becomes of that."""
         try:
             self._ended(study)
         except FleetError as exc:
             log.warning("study ended", study=study.name, trouble=f"{exc}")
+        except Exception as exc:
+            log.warning("study ended", study=study.name, trouble=_unforeseen(exc), exc_info=exc)
 
-    def _complain(self, search_id: int, name: str, error: FleetError) -> None:
-        reason = f"{error}. {error.remedy}"
-        if self._complaints.get(search_id) != reason:
-            self._complaints[search_id] = reason
-            log.warning("cannot keep a study going", study=name, reason=reason)
+    def _left_alone(self, search_id: int) -> bool:
+        complaint = self._complaints.get(search_id)
+        return complaint is not None and time.monotonic() < complaint.until
+
+    def _forget(self, search_id: int) -> None:
+        del self._keepers[search_id]
+        self._complaints.pop(search_id, None)
+
+    def _complain(self, search_id: int, name: str, error: Exception) -> None:
+        """Say once what is wrong with a study; raise what is wrong with the database."""
+        if isinstance(error, DatabaseUnavailableError) or is_outage(error):
+            raise error
+        before = self._complaints.get(search_id)
+        if isinstance(error, FleetError):
+            complaint = _Complaint(reason=f"{error}. {error.remedy}")
+        else:
+            pause = min(2 * before.pause if before else 0.0, _LONGEST_PAUSE) or _FIRST_PAUSE
+            complaint = _Complaint(
+                reason=_unforeseen(error), pause=pause, until=time.monotonic() + pause
+            )
+        self._complaints[search_id] = complaint
+        if before is None or before.reason != complaint.reason:
+            log.warning(
+                "cannot keep a study going",
+                study=name,
+                reason=complaint.reason,
+                exc_info=error if complaint.pause else None,
+            )
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -51,10 +51,10 @@ def conclude(database: Database, study: Study) -> dict[str, Any] | None:
             outcome is not known yet.
         StillRunningError: Not all have ended, after all.
     """
-    trials = without_replaced(database.optuna_study(study.final_name).get_trials(deepcopy=False))
+    assert study.final_id is not None
+    trials = without_replaced(database.trials(study.final_id))
     if not all(trial.state.is_finished() for trial in trials):
         raise StillRunningError
-    assert study.final_id is not None
     curves = metrics.read(database, study.final_id, "return")
     if study.spec.races:
         return _race_result(database, study, trials, curves)
@@ -112,7 +112,7 @@ def _race_result(
     if rank is None:
         return None
     spec = study.spec
-    search = database.optuna_study(study.name).get_trials(deepcopy=False)
+    search = database.trials(study.search_id)
     found = outcome.finalists(decided, search, trials, curves, spec)
     winner, confirmation = found[rank], None
     if spec.final.confirm:

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from coordinator.dashboard.publish import publish
 from coordinator.final import begin_final, is_over, nothing_to_retrain
@@ -115,11 +115,14 @@ class Keeper:
         if self._notices is not None:
             self._notices.begin(self.name)
         study = step(self._database, self.name)
-        if self._notices is not None:
-            self._notices.look(study)
-        if study.stage != self._told:
-            _tell(self._database, study)
-            self._told = study.stage
+        try:
+            if self._notices is not None:
+                self._notices.look(study)
+            if study.stage != self._told:
+                _tell(self._database, study)
+                self._told = study.stage
+        except IntegrityError:  # what the notes are about was deleted
+            return studies.read_again(self._database, study)
         return study
 
     def resign(self) -> None:
@@ -144,7 +147,7 @@ def step(database: Database, name: str) -> Study:
     # After the looks: the trial whose end they noticed may have ended only while they looked.
     checkpoints.forget_ended(database, study)
     owned.sweep(database)
-    return studies.find(database, name)
+    return studies.read_again(database, study)
 
 
 def _tell(database: Database, study: Study) -> None:

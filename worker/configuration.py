@@ -9,8 +9,10 @@ from typing import Any, Unpack
 import optuna
 
 from trialfleet import seeds
+from trialfleet.errors import LeaseLostError
 from trialfleet.search import space
 from trialfleet.search.samplers import make_sampler
+from trialfleet.store import studies
 from trialfleet.store.leases import Claim
 from trialfleet.store.optuna.storage import Storage
 from trialfleet.store.storage import Database
@@ -40,13 +42,17 @@ def open_trial(
 
     May be repeated: parameters that were stored although the reply was lost are read back, instead
     of others being suggested.
+
+    Raises:
+        StudyDeletedError: The study is gone, even if there is another of its name.
+        LeaseLostError: The study was extended, so its final stage is a former one.
     """
-    name = study.final_name if claim.stage == "final" else study.name
+    study_id = study.search_id if claim.stage == "search" else _final_stage(database, study, claim)
     with storage.opening(claim.trial_id):
         # The sampler is this trial's alone; it learns from all trials, those of other Hyperband
         # brackets too.
         sampler = make_sampler(study.spec, claim.number) if claim.stage == "search" else None
-        optuna_study = database.optuna_study(name, storage=storage, sampler=sampler)
+        optuna_study = database.open_study(study_id, storage=storage, sampler=sampler)
         trial = optuna.Trial(optuna_study, claim.trial_id)
         job = configure(study, claim, trial, **how)
         known = trial._cached_frozen_trial
@@ -59,6 +65,14 @@ def open_trial(
                 if key.startswith("completed_rung_")
             },
         )
+
+
+def _final_stage(database: Database, study: Study, claim: Claim) -> int:
+    """Optuna's study of the final stage, which may have begun after this worker read `study`."""
+    found = studies.read_again(database, study).final_id
+    if found is None:
+        raise LeaseLostError(f"final trial {claim.number} ended when the study was extended")
+    return found
 
 
 def configure(study: Study, claim: Claim, trial: optuna.Trial, **how: Unpack[How]) -> Job:

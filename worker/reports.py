@@ -121,8 +121,7 @@ class Reports:
 
     def _asked(self, storage: Storage) -> Asked:
         trial = storage.get_trial(self._claim.trial_id)
-        name = storage.get_study_name_from_id(self._history.study_id)
-        return self._database.optuna_study(name, storage=storage), trial
+        return self._database.open_study(self._history.study_id, storage=storage), trial
 
     def _return(self, evaluation: Evaluation) -> float:
         returns = evaluation.metrics["return"].tolist()

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from coordinator.status import Snapshot, snapshot
 from trialfleet.store import studies, workers
 from trialfleet.store.storage import Database
+from trialfleet.store.studies import Study
 from trialfleet.store.workers import CLAIM_BUCKETS, Measured
 
 STAGES = ("search", "final", "done", "failed")
@@ -103,7 +104,8 @@ def look_at_all(database: Database, *, errors: int) -> Together:
         errors: Of the coordinator's own database, told with each study.
     """
     found = [study for study in studies.find_recent(database) if study.unreadable is None]
-    return Together(studies=[look(database, study.name, errors=errors) for study in found])
+    # Not by their names again: one that was deleted since would cost the figures of all others.
+    return Together(studies=[_figures(database, study, errors=errors) for study in found])
 
 
 def look(database: Database, study: str, *, errors: int) -> Figures:
@@ -117,10 +119,13 @@ def look(database: Database, study: str, *, errors: int) -> Figures:
     Raises:
         StudyNotFoundError: There is no such study, or none yet.
     """
-    found = studies.find(database, study)
-    shot = snapshot(database, found)
+    return _figures(database, studies.find(database, study), errors=errors)
+
+
+def _figures(database: Database, study: Study, *, errors: int) -> Figures:
+    shot = snapshot(database, study)
     with database.transaction() as connection:
-        measured = workers.measured(connection, study)
+        measured = workers.measured(connection, study.name)
     return Figures(shot=shot, measured=measured, errors=errors)
 
 

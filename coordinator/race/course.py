@@ -36,7 +36,7 @@ def advance(database: Database, study: Study) -> bool:
     assert study.final_id is not None
     with database.transaction() as connection:
         decided = decisions.read(connection, study.final_id)
-    trials = without_replaced(database.optuna_study(study.final_name).get_trials(deepcopy=False))
+    trials = without_replaced(database.trials(study.final_id))
     if not all(trial.state.is_finished() for trial in trials):
         return True
     if not rounds.to_train(decided) and not rounds.unconfirmed(decided, trials):
@@ -45,7 +45,7 @@ def advance(database: Database, study: Study) -> bool:
     given = rounds.rules(study.spec, sum(each.block == 0 for each in decided))
     curves = metrics.read(database, study.final_id, "return")
     made = rounds.after(block, decided, trials, curves, given)
-    search = database.optuna_study(study.name).get_trials(deepcopy=False)
+    search = database.trials(study.search_id)
     templates = to_come(study, [*decided, *made], search)
     with database.transaction() as connection:
         found = studies.lock(connection, study)

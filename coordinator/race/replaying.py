@@ -40,8 +40,8 @@ def replay_decisions(database: Database, study: Study) -> list[Pair]:
         return []
     with database.transaction() as connection:
         stored = decisions.read(connection, study.final_id)
-    search = database.optuna_study(study.name).get_trials(deepcopy=False)
-    final = without_replaced(database.optuna_study(study.final_name).get_trials(deepcopy=False))
+    search = database.trials(study.search_id)
+    final = without_replaced(database.trials(study.final_id))
     curves = metrics.read(database, study.final_id, "return")
     entries = rounds.entries(choose_racers(search, study.spec.final.top))
     # A block under way leads to no decision yet.

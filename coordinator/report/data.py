@@ -115,19 +115,19 @@ def read(database: Database, study: Study) -> StudyData:
 
     10,000 trials of 24 evaluations take a few seconds and some 200 MB.
     """
-    search = database.optuna_study(study.name)
+    search = database.open_study(study.search_id)
     with database.transaction() as connection:
         attempts = read_attempts(connection, study.optuna_ids)
         decided = decisions.read(connection, study.final_id) if study.final_id is not None else []
     final: list[FrozenTrial] = []
     final_returns: dict[int, Curve] = {}
     if study.final_id is not None:
-        final = database.optuna_study(study.final_name).get_trials(deepcopy=False)
+        final = database.trials(study.final_id)
         final_returns = metrics.read(database, study.final_id, "return")
     return StudyData(
         study=study,
         maximize=tuple(each.name == "MAXIMIZE" for each in search.directions),
-        search=search.get_trials(deepcopy=False),
+        search=database.trials(study.search_id),
         final=without_replaced(final),
         returns=metrics.read(database, study.search_id, "return"),
         final_returns=final_returns,

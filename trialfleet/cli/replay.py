@@ -78,7 +78,7 @@ def replay_trial(
     study_id = study.final_id if final else study.search_id
     if study_id is None:
         raise UsageError(f"study {name!r} has no final stage yet")
-    trials = database.optuna_study(optuna_name).get_trials(deepcopy=False)
+    trials = database.trials(study_id)
     if number >= len(trials):
         raise UsageError(f"study {optuna_name!r} has no trial {number}; it has {len(trials)}")
     trial = trials[number]

@@ -30,6 +30,7 @@ COLUMNS = """
     extract(epoch FROM coalesce(ended_at, now()) - created_at) AS seconds
 """
 FIND = text(f"SELECT {COLUMNS} FROM fleet.studies WHERE name = :name")  # noqa: S608
+FIND_AGAIN = text(f"SELECT {COLUMNS} FROM fleet.studies WHERE search_id = :search_id")  # noqa: S608
 ALL = text(f"SELECT {COLUMNS} FROM fleet.studies ORDER BY created_at, name")  # noqa: S608
 OPEN = text(f"""
     SELECT {COLUMNS} FROM fleet.studies WHERE stage IN ('search', 'final')
@@ -138,6 +139,19 @@ def find(database: Database, name: str) -> Study:
         row = None
     if row is None:
         raise StudyNotFoundError(f"no study is called {name!r}")
+    return _study(row)
+
+
+def read_again(database: Database, study: Study) -> Study:
+    """The same study as it stands now, whatever is called by its name.
+
+    Raises:
+        StudyDeletedError: It is gone.
+    """
+    with database.transaction() as connection:
+        row = connection.execute(FIND_AGAIN, {"search_id": study.search_id}).one_or_none()
+    if row is None:
+        raise StudyDeletedError(f"study {study.name!r} was deleted")
     return _study(row)
 
 

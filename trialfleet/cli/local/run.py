@@ -139,7 +139,7 @@ def _work(
             run.show()
         raise
     except WorkersKeepDyingError:
-        studies.find(database, study.name)  # raises if it was deleted, which they have noticed
+        studies.read_again(database, study)  # raises if it was deleted, which they have noticed
         raise
     except StopRequested:
         console.print("stopping: the trials under way are given back …")

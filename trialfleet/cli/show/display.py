@@ -49,7 +49,7 @@ class LiveDisplay:
 
     def update(self) -> None:
         """Redraw."""
-        study = studies.find(self._database, self._study.name)
+        study = studies.read_again(self._database, self._study)
         self._live.update(picture(snapshot(self._database, study)), refresh=True)
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class PlainDisplay:
 
     def update(self) -> None:
         """Print what has happened since the last call."""
-        study = studies.find(self._database, self._study.name)
+        study = studies.read_again(self._database, self._study)
         for stage, study_id in (("search", study.search_id), ("final", study.final_id)):
             if study_id is None:
                 continue

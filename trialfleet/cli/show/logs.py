@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
+from typing import TextIO
 
 import structlog
-from structlog.typing import EventDict
+from structlog.typing import EventDict, ExcInfo
 
 from trialfleet.escape import printable
 from trialfleet.settings import Settings
@@ -19,6 +21,15 @@ def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:
     }
 
 
+def _traceback(out: TextIO, exc_info: ExcInfo) -> None:
+    """Print a traceback, escaped as all else is.
+
+    Without the variables of each frame: they are long, and hold what nobody should print.
+    """
+    text = "".join(traceback.format_exception(*exc_info))
+    out.write("\n" + "\n".join(map(printable, text.splitlines())))
+
+
 def configure(settings: Settings) -> None:
     """Set up structlog for this process."""
     processors: list[structlog.typing.Processor] = [
@@ -27,13 +38,12 @@ def configure(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if settings.log_format == "json":
+        processors.append(structlog.processors.format_exc_info)
         processors.append(structlog.processors.JSONRenderer())
     else:
         processors.append(_printable)
-        # Without the variables of each frame: they are long, and hold what nobody should print.
-        plain = structlog.dev.plain_traceback
         processors.append(
-            structlog.dev.ConsoleRenderer(colors=_colours(), exception_formatter=plain)
+            structlog.dev.ConsoleRenderer(colors=_colours(), exception_formatter=_traceback)
         )
     structlog.configure(processors=processors, logger_factory=_Stderr)
 

@@ -71,7 +71,7 @@ def stop(database: Database, study: Study, reason: str, *, now: bool = False) ->
         ended = leases.abandon(connection, study.search_id, why, unbegun_only=not now)
         values = {"search_id": study.search_id, "reason": reason, "ended": ended}
         connection.execute(STOP, values)
-    return studies.find(database, study.name)
+    return studies.read_again(database, study)
 
 
 def pause(database: Database, study: Study) -> None:
@@ -139,7 +139,7 @@ def extend(database: Database, study: Study, trials: int) -> Study:
         if found.final_id is not None:
             _retire(connection, found)
         connection.execute(EXTEND, {"search_id": study.search_id, "budget": budget})
-    return studies.find(database, study.name)
+    return studies.read_again(database, study)
 
 
 def _retire(connection: Connection, study: Study) -> None:

@@ -17,7 +17,7 @@ from trialfleet.store.trials import life
 from trialfleet.store.trials.optuna_rows import artifact_link
 
 _PIECE = 2_045  # characters; Optuna's own limit, from when its column was that short
-_OURS = 0  # the version of a note that nobody has edited
+_OURS = "0"  # the version of a note that nobody has edited, as JSON
 
 VERSION = text("""
     SELECT value_json FROM public.study_system_attributes
@@ -47,14 +47,14 @@ def write_notes(
     for trial_id, body in notes.items():
         about = "dashboard:" if trial_id is None else f"dashboard:{trial_id}:"
         key = {"study_id": study_id, "key": f"{about}note_ver"}
-        if int(connection.scalar(VERSION, key) or _OURS) != _OURS:
+        if connection.scalar(VERSION, key) not in (None, _OURS):  # whoever wrote it, and whatever
             edited.append(trial_id)
             continue
         connection.execute(CLEAR, {"study_id": study_id, "prefix": f"{about}note_str:"})
         pieces = [body[start : start + _PIECE] for start in range(0, len(body), _PIECE)]
         for number, piece in enumerate(pieces):
             _set(connection, study_id, f"{about}note_str:{number}", piece)
-        _set(connection, study_id, f"{about}note_ver", _OURS)
+        _set(connection, study_id, f"{about}note_ver", json.loads(_OURS))
     return edited
 
 

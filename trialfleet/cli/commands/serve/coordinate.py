@@ -108,7 +108,7 @@ def coordinate(
                     raise
                 # Its metrics go on saying so; a supervisor would start it again for nothing.
                 console.say(f"trialfleet: {printable(str(exc))}")
-                study = studies.find(database, study.name)
+                study = studies.read_again(database, study)
             console.out.print(summary(snapshot(database, study)), soft_wrap=True)
             if study.result is not None:
                 path = save_model(database, study, out) if out is not None else None

@@ -42,7 +42,7 @@ def submit(
         study = create_or_join(database, spec, artifacts=settings.artifacts)
         if priority is not None:
             studies.set_priority(database, study, priority)
-        study = studies.find(database, study.name)
+        study = studies.read_again(database, study)
     done = "is there already" if study.search_id in there else "submitted"
     console.out.print(
         f"{study.name}: {done}, {study.asked} trials, priority {study.priority}; "
