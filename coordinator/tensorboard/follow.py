@@ -48,12 +48,12 @@ class Follower:
     """
 
     def __init__(self, database: Database, name: str, logdir: Path, choice: Choice) -> None:
-        self._database, self._name, self._logdir, self._choice = database, name, logdir, choice
+        self._database, self._logdir, self._choice = database, logdir, choice
+        self._study = study = studies.find(database, name)
         self._runs: dict[str, _Run] = {}
         self._params: dict[int, dict[str, object]] = {}
         root = RunFiles(logdir)
         if not root.tags:
-            study = studies.find(database, name)
             first = study.spec.search.objectives[0].measure.name
             root.put(0, hparams.experiment(study.spec.agent, TAGS["return"], judged_by=first))
             if not choice.seeds:
@@ -68,7 +68,7 @@ class Follower:
 
     def look(self) -> Study:
         """Write what has come since the last look; the study as it stood then."""
-        study = studies.find(self._database, self._name)
+        study = studies.read_again(self._database, self._study)
         # As of one moment: a trial's state and fence are those of its measurements.
         with self._database.one_moment() as connection:
             groups = choose(connection, study, self._choice)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -32,7 +33,7 @@ from worker.configuration import open_trial
 SETTINGS = Settings(poll_seconds=0.05, outage_patience=0.0)
 
 
-def meanwhile(database: Database, number: int, event: Callable[[], None]) -> Callable[[], bool]:
+def meanwhile(database: Database, number: int, event: Callable[[], object]) -> Callable[[], bool]:
     """Let `event` happen before this process asks the database for the `number`-th time.
 
     Returns:
@@ -106,7 +107,7 @@ def test_a_study_deleted_at_any_moment_of_a_look_is_deleted_and_no_more(
         study = bring_to(other, stage, name=f"s{number}", race=race)
         notices = Notices(database, lambda notice: None)
         keeper = Keeper(database, study.name, settings=SETTINGS, notices=notices)
-        happened = meanwhile(database, number, lambda study=study: delete(other, study))
+        happened = meanwhile(database, number, partial(delete, other, study))
         try:
             keeper.look()
         except StudyNotFoundError:
@@ -128,7 +129,7 @@ def test_a_study_extended_at_any_moment_of_a_look_goes_on(
         database = open_database()
         study = bring_to(other, stage, name=f"s{number}", race=race)
         keeper = Keeper(database, study.name, settings=SETTINGS)
-        happened = meanwhile(database, number, lambda study=study: course.extend(other, study, 3))
+        happened = meanwhile(database, number, partial(course.extend, other, study, 3))
         keeper.look()
         if not happened():
             return
@@ -151,7 +152,7 @@ def test_a_report_of_a_study_deleted_meanwhile_says_so(
     for number in count(1):
         database = open_database()
         study = bring_to(other, stage, name=f"s{number}", race=True)
-        happened = meanwhile(database, number, lambda study=study: delete(other, study))
+        happened = meanwhile(database, number, partial(delete, other, study))
         try:
             data.read(database, study)
         except StudyNotFoundError:
