@@ -8,15 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import threadpoolctl
 
 from trialfleet import COMPATIBILITY
 from trialfleet.errors import UsageError
 from worker.trainers.protocol import How
+from worker.trainers.registry import compiled_arithmetic
 
 # What besides the device decides how a number is rounded.
-_DECIDE_BITS = ("torch", "numpy", "numba", "libc", "compatibility")
+_DECIDE_BITS = ("torch", "numpy", "numba", "arithmetic", "libc", "compatibility")
 # The version of what is not used.
 NONE = "none"
 
@@ -40,7 +42,7 @@ class Provenance:
         """
         return {
             "device": self.device,
-            "hardware": arithmetic(self.hardware) if portable else self.hardware,
+            "hardware": machine(self.hardware) if portable else self.hardware,
             **{name: self.versions.get(name, NONE) for name in _DECIDE_BITS},
             # A GPU takes other ways to the products of a larger stack.
             **({"lanes": str(self.lanes)} if self.device != "cpu" else {}),
@@ -63,18 +65,25 @@ def versions(*, compiled: bool = True) -> dict[str, str]:
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
-        "numba": _numba_version() if compiled else NONE,
+        **(_machine_code() if compiled else {"numba": NONE}),
         # Its sines and cosines are in the steps of environments.
         "libc": " ".join(filter(None, platform.libc_ver())) or platform.platform(terse=True),
         "compatibility": str(COMPATIBILITY),
     }
 
 
-def _numba_version() -> str:
+def _machine_code() -> dict[str, str]:
+    """Numba's version, and how what it compiles rounds; it compiles for what its variables say."""
     try:
-        return version("numba")
+        installed = version("numba")
     except PackageNotFoundError:
-        return NONE
+        return {"numba": NONE}
+    import numba
+
+    config: Any = numba.config
+    if config.DISABLE_JIT:  # by NUMBA_DISABLE_JIT, of whoever debugs code of their own
+        return {"numba": NONE}
+    return {"numba": installed, "arithmetic": compiled_arithmetic()}
 
 
 def find_device(wanted: str) -> str:
@@ -111,16 +120,12 @@ def hardware(device: str) -> str:
     return " ".join([platform.machine(), *_maker(), instructions, *sorted(kernels)])
 
 
-def arithmetic(hardware: str) -> str:
-    """What decides the roundings of a portable training, of a processor's `hardware`.
+def machine(hardware: str) -> str:
+    """What a portable training depends on of a processor's `hardware`: its kind.
 
-    Every operation of it is written out, in its order. All that a processor decides is whether it
-    can round the sum of a number and a product once: those of 64 bits by ARM can, and those of
-    x86-64 that have AVX2.
+    Every operation of it is written out, in its order. The rest is in `versions`, as "arithmetic".
     """
-    machine, *others = hardware.split()
-    fuses = machine in ("aarch64", "arm64") or any(x.startswith(("AVX2", "AVX512")) for x in others)
-    return f"{machine} {'with' if fuses else 'without'} fused sums"
+    return hardware.split()[0]
 
 
 def _maker() -> list[str]:

@@ -98,10 +98,11 @@ def test_whoever_took_part_is_known_to_the_next(database: Database) -> None:
         (replace(SECOND, versions={**versions(), "torch": "9"}), "torch"),
         (replace(SECOND, versions={**versions(), "numpy": "9"}), "numpy"),
         (replace(SECOND, versions=versions(compiled=False)), "numba 0"),
+        (replace(SECOND, versions={**versions(), "arithmetic": "other"}), "other here"),
         (replace(SECOND, versions={**versions(), "libc": "glibc 9"}), "libc"),
         (replace(SECOND, versions={**versions(), "compatibility": "9"}), "compatibility"),
     ],
-    ids=["device", "hardware", "torch", "numpy", "numba", "libc", "compatibility"],
+    ids=["device", "hardware", "torch", "numpy", "numba", "arithmetic", "libc", "compatibility"],
 )
 def test_a_checkpoint_of_another_build_is_not_gone_on_from(
     database: Database, other: Provenance, says: str, capfd: pytest.CaptureFixture[str]
@@ -119,23 +120,28 @@ def test_a_checkpoint_of_another_build_is_not_gone_on_from(
 
 
 @pytest.mark.parametrize(
-    ("other", "goes_on"),
+    ("other", "sums", "goes_on"),
     [
-        ("x86_64 GenuineIntel AVX2 Haswell", True),
-        ("x86_64 GenuineIntel DEFAULT Nehalem", False),
-        ("aarch64 DEFAULT neoversev1", False),
+        ("x86_64 GenuineIntel AVX2 Haswell", "fused", True),
+        ("x86_64 GenuineIntel AVX2 Haswell", "separate", False),
+        ("aarch64 DEFAULT neoversev1", "fused", False),
     ],
 )
 def test_a_portable_training_goes_on_with_another_makers_processor(
-    database: Database, other: str, goes_on: bool
+    database: Database, other: str, sums: str, goes_on: bool
 ) -> None:
     """Spot machines come as they are; a trial need not start over because one is Intel's."""
     study, claim = create(database, train_steps=64), take(database)
-    amd = replace(FIRST, hardware="x86_64 AuthenticAMD AVX512 SkylakeX")
+    amd = replace(
+        FIRST,
+        hardware="x86_64 AuthenticAMD AVX512 SkylakeX",
+        versions={**versions(), "arithmetic": "fused"},
+    )
     first = checkpoints_of(database, study, claim, amd, portable=True)
     first.take(Counter(7), 16)
     first.save()
-    second, trainer = replace(SECOND, hardware=other), Counter()
+    second = replace(SECOND, hardware=other, versions={**versions(), "arithmetic": sums})
+    trainer = Counter()
     reached = checkpoints_of(database, study, claim, second, portable=True).restore(trainer)
     assert (reached, trainer.count) == ((16, 7) if goes_on else (0, 0))
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from worker.provenance import arithmetic
+from worker.provenance import Provenance, versions
 
 
 def told(coretype: str) -> str:
@@ -35,17 +35,26 @@ def test_other_kernels_are_another_hardware() -> None:
     assert old.rsplit(" ", 1)[0] == new.rsplit(" ", 1)[0]
 
 
-@pytest.mark.parametrize(
-    ("processor", "wanted"),
-    [
-        ("x86_64 AuthenticAMD AVX512 SkylakeX", "x86_64 with fused sums"),
-        ("x86_64 GenuineIntel AVX2 Haswell", "x86_64 with fused sums"),
-        ("x86_64 AVX2", "x86_64 with fused sums"),
-        ("x86_64 GenuineIntel DEFAULT Nehalem", "x86_64 without fused sums"),
-        ("x86_64", "x86_64 without fused sums"),
-        ("aarch64 DEFAULT neoversev1", "aarch64 with fused sums"),
-        ("arm64 DEFAULT", "arm64 with fused sums"),
-    ],
-)
-def test_what_a_portable_training_depends_on(processor: str, wanted: str) -> None:
-    assert arithmetic(processor) == wanted
+@pytest.mark.parametrize("portable", [True, False])
+def test_how_machine_code_rounds_is_part_of_every_build(portable: bool) -> None:
+    """Numba compiles for what its variables say, and not for what this processor can."""
+    fused, separate = (
+        Provenance(
+            worker="a",
+            host="b",
+            device="cpu",
+            hardware="x86_64 AuthenticAMD AVX512 SkylakeX",
+            versions={"numba": "0.1", "arithmetic": f"{sums} sums, sines 0"},
+        ).build(portable=portable)
+        for sums in ("fused", "separate")
+    )
+    assert fused != separate
+    assert fused["hardware"] == ("x86_64" if portable else "x86_64 AuthenticAMD AVX512 SkylakeX")
+
+
+def test_where_nothing_is_compiled_nothing_is_said_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "arithmetic" in versions()
+    assert "arithmetic" not in versions(compiled=False)
+    # Whoever debugs code of their own, which Numba compiles, may have said so.
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    assert versions()["numba"] == "none"

@@ -20,7 +20,7 @@ from trialfleet.study.measures import as_score
 from trialfleet.study.spec import Spec
 from worker.configuration import make_job
 from worker.measuring import Measuring, Taken, wanted
-from worker.provenance import NONE, arithmetic, find_device, hardware, versions
+from worker.provenance import NONE, find_device, hardware, machine, versions
 from worker.trainers.environment import Environment
 from worker.trainers.protocol import WALL_CLOCK, Evaluation, Score
 from worker.trainers.registry import algorithm, saved_agents
@@ -226,7 +226,7 @@ def _say_if_built_differently(
     there = {**trial.user_attrs["versions"], "device": trial.user_attrs["device"]}
     there["hardware"] = trial.user_attrs.get("hardware", here["hardware"])
     if portable:
-        there, here = ({**x, "hardware": arithmetic(x["hardware"])} for x in (there, here))
+        there, here = ({**x, "hardware": machine(x["hardware"])} for x in (there, here))
     other = {
         name: f"{found} there, {here.get(name)} here"
         for name, found in there.items()

@@ -27,6 +27,17 @@ def saved_agents(name: str) -> SavedAgents:
     return cast(SavedAgents, _module(name, "saved"))
 
 
+def compiled_arithmetic() -> str:
+    """How machine code of ours rounds in this process; compiles, or loads, what it computes with.
+
+    Raises:
+        ImportError: Numba is not installed.
+    """
+    # The DQN is the only one that compiles any.
+    module = import_module(f"{ALGORITHMS['dqn']}.compiled.arithmetic")
+    return str(module.describe())
+
+
 def _module(name: str, what: str) -> object:
     if name not in ALGORITHMS:
         raise ValueError(f"there is no algorithm {name!r}, only {', '.join(ALGORITHMS)}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,7 @@ import torch
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import ends, evaluations, fingerprint, numbers, training
 from worker.trainers.dqn import compiled
-from worker.trainers.dqn.compiled import environments, learning
+from worker.trainers.dqn.compiled import environments, learning, vectors
 from worker.trainers.dqn.compiled.products import padded
 from worker.trainers.dqn.worlds import world_of
 from worker.trainers.environment import Environment, Wrapping
@@ -185,12 +189,13 @@ def test_what_is_read_beyond_a_layer_is_memory_of_ours(batch_size: int) -> None:
         start += width * batch_size
 
 
+@pytest.mark.parametrize("variable", ["NUMBA_CACHE_DIR", "XDG_CACHE_HOME"])
 def test_machine_code_is_kept_by_its_sources(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     """Numba goes on with what it has, though a function of another file has changed."""
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv(variable, str(tmp_path / "cache"))
     first = compiled._cache_folder()
     assert first.parent == tmp_path / "cache" / "trialfleet"
     assert compiled._cache_folder() == first
@@ -200,6 +205,42 @@ def test_machine_code_is_kept_by_its_sources(
     assert compiled._cache_folder() == first
     with (sources / "environments.py").open("a") as source:
         source.write("# changed\n")
-    assert compiled._cache_folder() not in (first, sources)
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(sources))
-    assert compiled._cache_folder() == sources, "who says where is heard"
+    changed = compiled._cache_folder()
+    assert changed != first
+    assert changed.parent == first.parent
+    monkeypatch.setattr(vectors, "LANES", 2)
+    assert compiled._cache_folder() not in (first, changed)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_what_an_image_brings_along_is_used_if_it_is_of_these_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: bool
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    folder = compiled._cache_folder()
+    (folder / "code").write_text("ours")
+    if not fresh:
+        folder.rename(folder.with_name("older"))
+    # Root may write anywhere.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    copied = compiled._cache_folder()
+    assert not copied.is_relative_to(tmp_path)
+    assert [path.name for path in copied.iterdir()] == (["code"] if fresh else [])
+
+
+def test_without_a_home_machine_code_is_kept_for_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As for a user id of a container's that nobody has heard of."""
+    for name in ("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    program = (
+        "import pwd; pwd.getpwuid = lambda _: {}[0]\n"
+        "from worker.trainers.dqn.compiled import _cache_folder; print(_cache_folder())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    folder = Path(done.stdout.strip())
+    assert folder.parent == Path(tempfile.gettempdir())
+    assert not folder.exists(), "it is gone with its process"

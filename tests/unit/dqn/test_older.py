@@ -6,10 +6,9 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-
-from worker.provenance import hardware
 
 # What tells this processor's libraries and Numba's compiler that it is an older one.
 AVX2 = {
@@ -21,7 +20,14 @@ AVX2 = {
 }
 OLDEST = {"NUMBA_CPU_NAME": "generic"}
 
-pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the names are of x86_64")
+# The same of the C library, whose sines it chooses by itself.
+OLD_SINES = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA"}
+
+x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the names are of x86_64")
+avx2 = pytest.mark.skipif(
+    not Path("/proc/cpuinfo").exists() or " avx2 " not in Path("/proc/cpuinfo").read_text(),
+    reason="this processor can't be taken for one with AVX2",
+)
 
 
 def run(module: str, *args: str, told: dict[str, str]) -> str:
@@ -38,21 +44,78 @@ def run(module: str, *args: str, told: dict[str, str]) -> str:
     return done.stdout
 
 
-def trained(told: dict[str, str]) -> dict[str, str]:
-    lines = run("tests.unit.dqn.trained", told=told).splitlines()
+def trained(told: dict[str, str], *args: str) -> dict[str, str]:
+    lines = run("tests.unit.dqn.trained", *args, told=told).splitlines()
     return dict(line.split(": ") for line in lines)
 
 
-@pytest.mark.skipif("AVX512" not in hardware("cpu"), reason="it is an older one")
-def test_an_older_processor_trains_to_the_same_bits() -> None:
-    """With vectors half as wide, fewer registers, and other products wherever BLAS is asked."""
-    here, older = trained({}), trained(AVX2)
-    assert here.pop("hardware") != older.pop("hardware")
-    assert (here.pop("lanes"), older.pop("lanes")) == ("16", "8")
-    assert len(here) == 6, "three environments, each with small and with large networks"
-    assert here == older
+@pytest.fixture(scope="module")
+def here() -> dict[str, str]:
+    """What trainings come to on this processor as it is."""
+    return trained({})
 
 
+def trainings(found: dict[str, str]) -> dict[str, str]:
+    of_environments = {name: bits for name, bits in found.items() if "-v" in name}
+    assert len(of_environments) == 9, "three environments, each with three networks"
+    return of_environments
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_bits_do_not_depend_on_how_wide_vectors_are(here: dict[str, str], lanes: int) -> None:
+    """On any processor: the compiler splits vectors that are too wide for it."""
+    other = trained({}, "--lanes", str(lanes))
+    assert other["lanes"] == str(lanes)
+    assert trainings(other) == trainings(here)
+    assert other["arithmetic"] == here["arithmetic"]
+
+
+@x86
+@avx2
+def test_an_older_processor_trains_to_the_same_bits(here: dict[str, str]) -> None:
+    """With fewer registers, and other products wherever BLAS is asked."""
+    older = trained(AVX2)
+    assert older["lanes"] == "8"
+    assert trainings(older) == trainings(here)
+    assert older["arithmetic"] == here["arithmetic"]
+
+
+@x86
+@avx2
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is another one")
+def test_who_rounds_otherwise_says_so() -> None:
+    """Whatever it is that has Numba's compiler or the C library do that."""
+    told = [{}, OLDEST, OLD_SINES, {**OLDEST, **OLD_SINES}]
+    program = "from worker.provenance import versions; print(versions()['arithmetic'])"
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **each},
+            check=True,
+        ).stdout
+        for each in told
+    ]
+    assert [line.split(",")[0] for line in found] == [
+        "fused sums",
+        "separate sums",
+        "fused sums",
+        "separate sums",
+    ]
+    assert len(set(found)) == len(told)
+
+
+@x86
+@pytest.mark.slow
+def test_the_oldest_processor_trains_to_other_bits(here: dict[str, str]) -> None:
+    """Which is why it has to say so."""
+    oldest = trained(OLDEST)
+    assert trainings(oldest) != trainings(here)
+    assert oldest["arithmetic"] != here["arithmetic"]
+
+
+@x86
 @pytest.mark.parametrize("told", [AVX2, OLDEST], ids=["AVX2", "oldest"])
 def test_products_in_narrower_vectors(told: dict[str, str]) -> None:
     """The oldest round a product before it is added; all else is the same."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from worker.trainers.dqn.trainer import Training
 from worker.trainers.protocol import Job
+from worker.trainers.registry import compiled_arithmetic
 from worker.trainers.threads import use_one_thread
 
 
 def main() -> None:
     """Train for a moment, in a compiled environment and in another."""
     use_one_thread()
+    compiled_arithmetic()
     for env in ("CartPole-v1", "FrozenLake-v1"):
         job = Job(
             env=env,
