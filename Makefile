@@ -12,7 +12,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/ready
 WORKERS ?= 2
 
-.PHONY: demo test lint faults slow e2e secrets bench-env docs-images clean
+.PHONY: demo test lint faults slow e2e secrets bench-env reference docs-images clean
 
 demo: $(READY)  ## tune a small DQN with two workers on an embedded PostgreSQL
 	$(BIN)/trialfleet run studies/demo.toml --workers $(WORKERS)
@@ -46,6 +46,9 @@ secrets:  ## passwords and database URLs in $(SECRETS); what is there already st
 
 bench-env: $(READY)  ## what the benchmarks compare with
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+
+reference: $(READY)  ## the tables of docs/reference.md, from the code
+	$(BIN)/python -m docs.reference
 
 docs-images: $(READY)  ## the pictures in docs/images, of the demo: needs Chromium, and a machine that does nothing else
 	$(BIN)/python -m benchmarks.images

@@ -32,8 +32,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=30.0, ge=1.0, le=86_400.0)
     # Seconds between two looks at the database by a coordinator or an idle worker.
     poll_seconds: float = Field(default=1.0, ge=0.05, le=60.0)
-    # Seconds that a worker waits for the migrator, and everyone for a lost database.
+    # Seconds that a worker or coordinator waits for the migrator.
     migration_patience: float = Field(default=60.0, ge=0.0)
+    # Seconds that everyone waits for a lost database.
     outage_patience: float = Field(default=600.0, ge=0.0)
     # Seconds between two checkpoints of a trial; one is also written when the worker is stopped.
     checkpoint_every: float = Field(default=60.0, ge=0.0)
@@ -45,15 +46,19 @@ class Settings(BaseSettings):
     compiled: bool = True
     # Trials that one worker trains at once, each in a thread of its own.
     lanes: int = Field(default=1, ge=1, le=256)
+    # How log lines are written.
     log_format: Literal["console", "json"] = "console"
-    # Where a coordinator serves /metrics and /healthz; no port: nowhere.
+    # Address at which a coordinator serves /metrics and /healthz.
     metrics_host: str = "127.0.0.1"
+    # Port at which it serves them; none: nowhere.
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     # URL to which a coordinator posts what happens to its study. It may hold a secret.
     notify: SecretStr | None = None
-    # The services' own URLs, for the migrator: it makes these logins and grants them their rights.
+    # For the migrator: the coordinator's URL, whose login it makes and grants its rights.
     coordinator_url: SecretStr | None = None
+    # For the migrator: the workers' URL, likewise.
     worker_url: SecretStr | None = None
+    # For the migrator: the dashboard's URL, likewise.
     dashboard_url: SecretStr | None = None
     # Whether the dashboard may change studies, and delete them.
     dashboard_writable: bool = False

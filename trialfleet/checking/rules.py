@@ -81,8 +81,8 @@ class Real(Rule):
     def allowed(self) -> str:
         """The values it takes."""
         if self.exclusive_low:
-            return f"a number above {self.low:g} and at most {self.high:g}"
-        return f"a number from {self.low:g} to {self.high:g}"
+            return f"a number above {self.low:.10g} and at most {self.high:.10g}"
+        return f"a number from {self.low:.10g} to {self.high:.10g}"
 
     def check(self, value: object) -> float:
         """The number as a float: a whole number is fine where any is."""

@@ -39,11 +39,13 @@ class _Measured(Rule):
 class Constraint(Strict):
     """A bound on a measure."""
 
+    # what is bounded
     measure: Annotated[Measure, _Measured()]
-    # one of the two
+    # the upper bound; a constraint has one of the two
     at_most: Annotated[float | None, _BOUND] = None
+    # the lower bound
     at_least: Annotated[float | None, _BOUND] = None
-    # how the agents' values become the trial's; search.over_seeds unless given
+    # how the agents' values become the trial's; `search.over_seeds` unless given
     over_seeds: Annotated[str | None, OneOf(OVER_SEEDS)] = None
 
     @model_validator(mode="after")

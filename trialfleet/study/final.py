@@ -16,17 +16,17 @@ class Final(Strict):
 
     # configurations retrained, at most
     top: Annotated[int, Whole(1, 1_000)] = DEFAULT_TOP
-    # whether they race: seeds in blocks, after each of which those leave that can no longer win
+    # whether they race: after each block of seeds those leave that can hardly be the best
     race: Annotated[bool, Flag()] = True
-    # fresh agents for each; in a race at most, and rounded up to whole blocks
+    # fresh agents of each finalist; in a race the most, rounded up to whole blocks
     seeds: Annotated[int, Whole(1, 256)] = 12
     # the probability with which the race may remove the best finalist
     error: Annotated[float, Real(0, 0.5, exclusive_low=True)] = 0.2
-    # fresh agents for the winner of a race alone, whose mean is the answer; 0: the race's figures
+    # fresh agents that confirm the winner of a race; 0: none, and the race's figures are the answer
     confirm: Annotated[int, Whole(0, 1_000)] = 30
-    # episodes of each agent at the end, with greedy actions
+    # episodes of each fresh agent, with greedy actions
     episodes: Annotated[int, Whole(1, MAX_EPISODES)] = 150
-    # a seed that scores so much has solved the task; None: the environment's own reward threshold
+    # a seed that scores so much has solved the task; the environment's own threshold unless given
     solved: Annotated[float | None, Real(-1e12, 1e12)] = None
 
     def block(self, agents: int) -> int:

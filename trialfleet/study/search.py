@@ -22,18 +22,19 @@ class Search(Strict):
 
     # trials that count: completed and pruned ones
     trials: Annotated[int, Whole(1, 1_000_000)] = 50
-    # what is searched for; `objective = "score"` is short for a list of one
+    # what is searched for; `objective = "score"` stands for a list of one
     objectives: Annotated[tuple[Objective, ...], Objectives()] = (SCORE,)
-    # how the values of a trial's agents become the trial's: mean, median, iqm or worst
+    # how the values of a trial's agents become the trial's
     over_seeds: Annotated[str, OneOf(OVER_SEEDS)] = "mean"
+    # suggests the values of the searched hyperparameters: a name, or a table with name and options
     sampler: Annotated[Sampler, ANY_SAMPLER] = Tpe()
-    # hyperband, or none where there is no single objective that evaluations tell of
+    # ends trials early, given like the sampler; "none" where no evaluation tells of the objective
     pruner: Annotated[Pruner, ANY_PRUNER] = Hyperband()
     # share of the pruned trials that are trained to their end, to see what pruning costs
     audit: Annotated[float, Real(0, 1)] = 0.0
-    # failed trials that are replaced; one more ends the study
+    # how many failed trials are replaced; one more ends the study
     max_failures: Annotated[int, Whole(0, 1_000_000)] = 10
-    # workers that a trial may lose before it fails
+    # how often a trial may be lost with its worker before it fails
     max_attempts: Annotated[int, Whole(1, 1_000)] = 3
 
     def probe(self, spec: Spec) -> None:

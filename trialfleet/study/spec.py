@@ -77,7 +77,7 @@ class Spec(Strict):
 
     # the study's name in the database
     name: Annotated[str, _NAME]
-    # every random draw of the study comes from it
+    # seed of every random draw of the study
     seed: Annotated[int, Whole(0, 2**32 - 1)] = 0
     task: Task = Task()
     agent: Annotated[SearchSpace, _Space()] = SearchSpace({})
@@ -89,7 +89,7 @@ class Spec(Strict):
     stop: Stop = Stop()
     # configurations that are tried first: [[enqueue]] tables of searched knobs
     enqueue: Annotated[tuple[dict[str, Any], ...], Enqueued()] = ()
-    # the study's share of a fleet is its priority among those that have trials to give
+    # its share of a fleet's workers, relative to other studies' priorities
     priority: Annotated[int, Whole(1, 1_000)] = 1
 
     @classmethod

@@ -17,13 +17,13 @@ class Stop(Strict):
     Trials under way run to their end, so a rule may be overstepped by what they still take.
     """
 
-    # a trial was completed with this value, or a better one, and meets the constraints
+    # value that a completed trial reaches or betters while it meets the constraints
     target: Annotated[float | None, Real(-1e300, 1e300)] = None
-    # so many trials that count have ended since the best so far
+    # trials that count and have ended since the best one did
     no_improvement: Annotated[int | None, Whole(1, 1_000_000)] = None
-    # since the first trial began, pauses left out
+    # seconds since the first trial began, without pauses
     seconds: Annotated[float | None, Real(0, _YEAR, exclusive_low=True)] = None
-    # environment steps of all agents: of trials that count, and of those under way
+    # environment steps of all agents, of trials that count or are under way
     steps: Annotated[int | None, Whole(1, 10**15)] = None
 
     def check(self, objectives: int) -> None:

@@ -39,6 +39,11 @@ _ENV = _Env(
 class _Algorithm(Rule):
     """The name of a registered algorithm."""
 
+    @property
+    def allowed(self) -> str:
+        """The values it takes."""
+        return OneOf(tuple(ALGORITHMS)).allowed
+
     def check(self, value: object) -> str:
         """The name itself."""
         return OneOf(tuple(ALGORITHMS)).check(value)
@@ -47,15 +52,15 @@ class _Algorithm(Rule):
 class Task(Strict):
     """What the agents are trained on, and for how long."""
 
-    # how the agents learn; [agent] has its hyperparameters
+    # how the agents learn, with the hyperparameters of [agent]; "function" follows from objective
     algorithm: Annotated[str, _Algorithm()] = "dqn"
-    # your own training instead, "package.module:function"; [parameters] has its parameters
+    # your own training instead of an algorithm, with the parameters of [parameters]
     objective: Annotated[str | None, FUNCTION] = None
-    # any Gymnasium id with Discrete actions, "module:Id" if a module registers it
+    # any Gymnasium id with Discrete actions; "module:Id" if a module of yours registers it
     env: Annotated[str, _ENV] = "CartPole-v1"
     # keyword arguments of the environment
     env_args: Annotated[Table, Arguments()] = Table()
-    # steps after which an episode is cut off; None: as the environment has it
+    # steps after which an episode is cut off, instead of the environment's own limit
     max_episode_steps: Annotated[int | None, Whole(1, _MAX_STEPS)] = None
     # around the environment, the innermost first: "module:Class", or a table with arguments
     wrappers: Annotated[tuple[Table, ...], Wrappers()] = ()
@@ -66,18 +71,21 @@ class Task(Strict):
     seeds: Annotated[int, Whole(1, 256)] = 4
     # environment steps of each agent
     train_steps: Annotated[int, Whole(1, _MAX_STEPS)] = 30_000
-    # environment steps of a segment: train, evaluate, report, maybe prune, maybe checkpoint
+    # environment steps between two evaluations; must divide train_steps
     eval_every: Annotated[int, Whole(1, _MAX_STEPS)] = 5_000
-    # episodes of each agent after a segment, with greedy actions
+    # episodes of an evaluation, for each agent, with greedy actions
     eval_episodes: Annotated[int, Whole(1, MAX_EPISODES)] = 20
-    # which networks of each agent are its result: "best" of its evaluations, or the "last"
+    # which networks of an agent are its result: those of its best evaluation, or its last ones
     keep: Annotated[str, OneOf(("best", "last"))] = "best"
     # episodes of each agent's result; their mean over the agents is the trial's value
     score_episodes: Annotated[int, Whole(1, MAX_EPISODES)] = 50
-    # a trial fails if an attempt at it takes longer; 0: no limit
+    # seconds after which an attempt at a trial fails it; 0: no limit
     max_seconds: Annotated[float, Real(0, _YEAR)] = 0.0
-    # a trial that makes no progress for so long fails; 0: no limit. The default is far more than
-    # any step takes: a false alarm costs a trial, but a step that never returns costs its worker.
+
+    # The default is far more than any step takes: a false alarm costs a trial, but a step that
+    # never returns costs its worker.
+
+    # seconds without any progress after which a trial fails; 0: no limit
     stall_seconds: Annotated[float, Real(0, _YEAR)] = 1_800.0
 
     @property

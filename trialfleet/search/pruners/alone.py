@@ -35,8 +35,8 @@ class Threshold(Pruner):
     """Prunes what is below a score that you know to be hopeless, or above one it can't have."""
 
     name: Literal["threshold"] = "threshold"
-    lower: Annotated[float | None, _SCORE] = None
-    upper: Annotated[float | None, _SCORE] = None
+    lower: Annotated[float | None, _SCORE] = None  # a trial below it ends
+    upper: Annotated[float | None, _SCORE] = None  # a trial above it ends
     n_warmup_steps: Annotated[int, Whole(0, MAX_STEPS)] = 0  # environment steps without pruning
 
     @model_validator(mode="after")
@@ -69,10 +69,11 @@ class Patient(Pruner):
     """Lets another pruner judge only trials that have got no better for a while."""
 
     name: Literal["patient"] = "patient"
-    patience: Annotated[int, Whole(0, 10_000)]  # evaluations in a row without improvement
-    # who then decides; without one, the trial ends
+    patience: Annotated[int, Whole(0, 10_000)]  # evaluations without improvement that are let pass
+    # the pruner that then decides, given like the pruner itself; without it the trial ends
     wrapped: Annotated[Pruner | None, ANY_PRUNER] = None
-    min_delta: Annotated[float, Real(0, 1e300)] = 0.0  # a fall of the score that is none yet
+    # how much below its best still counts as no fall
+    min_delta: Annotated[float, Real(0, 1e300)] = 0.0
 
     def check(self, spec: Spec) -> None:
         """It must run out within a trial's evaluations, after which there is nothing to prune."""

@@ -16,8 +16,9 @@ class Median(Pruner):
     """Prunes what is below the median of the completed trials at the same step."""
 
     name: Literal["median"] = "median"
-    n_startup_trials: Annotated[int, TRIALS] = 5  # completed ones before any is pruned
+    n_startup_trials: Annotated[int, TRIALS] = 5  # completed trials before any is pruned
     n_warmup_steps: Annotated[int, Whole(0, MAX_STEPS)] = 0  # environment steps without pruning
+    # completed trials that have reported at a step before any is pruned there
     n_min_trials: Annotated[int, Whole(1, 1_000_000)] = 1
 
     def check(self, spec: Spec) -> None:
@@ -42,9 +43,10 @@ class Percentile(Pruner):
     """Prunes what is not in the best `percentile` per cent of the completed trials."""
 
     name: Literal["percentile"] = "percentile"
-    percentile: Annotated[float, Real(0, 100)] = 25.0  # how many stay
-    n_startup_trials: Annotated[int, TRIALS] = 5  # completed ones before any is pruned
+    percentile: Annotated[float, Real(0, 100)] = 25.0  # per cent of the trials that stay
+    n_startup_trials: Annotated[int, TRIALS] = 5  # completed trials before any is pruned
     n_warmup_steps: Annotated[int, Whole(0, MAX_STEPS)] = 0  # environment steps without pruning
+    # completed trials that have reported at a step before any is pruned there
     n_min_trials: Annotated[int, Whole(1, 1_000_000)] = 1
 
     def check(self, spec: Spec) -> None:
@@ -68,8 +70,9 @@ class Hyperband(Pruner):
     """Successive halving in several brackets, from hasty to patient."""
 
     name: Literal["hyperband"] = "hyperband"
-    # environment steps before the hastiest bracket prunes; task.eval_every unless given
+    # environment steps before the hastiest bracket prunes; `task.eval_every` unless given
     min_resource: Annotated[int | None, Whole(1, MAX_STEPS)] = None
+    # one trial of so many goes on at each rung, to so many times the steps
     reduction_factor: Annotated[int, Whole(2, 100)] = 3
 
     def check(self, spec: Spec) -> None:
@@ -96,9 +99,11 @@ class SuccessiveHalving(Pruner):
     """
 
     name: Literal["successive_halving"] = "successive_halving"
-    # environment steps of the first rung; task.eval_every unless given
+    # environment steps of the first rung; `task.eval_every` unless given
     min_resource: Annotated[int | None, Whole(1, MAX_STEPS)] = None
+    # one trial of so many goes on at each rung, to so many times the steps
     reduction_factor: Annotated[int, Whole(2, 100)] = 3
+    # how often min_resource is multiplied by reduction_factor before the first rung
     min_early_stopping_rate: Annotated[int, Whole(0, 30)] = 0
 
     def check(self, spec: Spec) -> None:

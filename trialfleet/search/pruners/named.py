@@ -24,8 +24,8 @@ class OwnPruner(Pruner):
     It is asked as Optuna asks it: after each report the study and the trial are read as objects.
     """
 
-    name: Annotated[str, IMPORTED]  # "module:Class"
-    args: Annotated[dict[str, Any], Arguments()] = Field(default_factory=dict)  # its constructor's
+    name: Annotated[str, IMPORTED]  # the class
+    args: Annotated[dict[str, Any], Arguments()] = Field(default_factory=dict)  # of its constructor
 
     def build(self, spec: Spec, trial_number: int) -> Judge:
         """Who decides about the trial of this number."""

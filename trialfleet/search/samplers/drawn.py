@@ -29,8 +29,8 @@ class Qmc(Sampler):
     """A low-discrepancy sequence: more even than chance. Trial n gets the sequence's point n."""
 
     name: Literal["qmc"] = "qmc"
-    qmc_type: Annotated[str, OneOf(("sobol", "halton"))] = "sobol"
-    scramble: Annotated[bool, Flag()] = True  # by a seed of the study's; else point 0 is a corner
+    qmc_type: Annotated[str, OneOf(("sobol", "halton"))] = "sobol"  # the sequence
+    scramble: Annotated[bool, Flag()] = True  # shuffled by the seed; else point 0 is a corner
 
     def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
         """Optuna's sampler, told which point of the sequence is the trial's."""

@@ -41,7 +41,7 @@ class Grid(_Exhaustive):
     """Every combination of a few values of each knob, once each, in an order drawn by the seed."""
 
     name: Literal["grid"] = "grid"
-    points_per_range: Annotated[int, Whole(2, 1_000)] = 5  # evenly over a range that has more
+    points_per_range: Annotated[int, Whole(2, 1_000)] = 5  # values tried of a range that has more
 
     def points(self, spec: Spec) -> Points:
         """The grid."""

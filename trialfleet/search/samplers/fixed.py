@@ -38,7 +38,9 @@ class PartialFixed(Sampler):
     """Gives some of the searched knobs one value, and leaves the others to another sampler."""
 
     name: Literal["partial_fixed"] = "partial_fixed"
+    # one value for some of the searched knobs
     fixed: Annotated[dict[str, Any], _Knobs()]
+    # the sampler of the other knobs, given like the sampler itself
     wrapped: Annotated[Sampler, ANY_SAMPLER] = Tpe()
 
     def check(self, spec: Spec) -> None:

@@ -20,11 +20,11 @@ _CROSSOVERS = {"uniform": 2, "blxalpha": 2, "sbx": 2, "vsbx": 2, "spx": 3, "undx
 
 
 class _Genetic(Sampler):
-    population_size: Annotated[int, Whole(2, 100_000)] = 50  # COMPLETE trials of a generation
-    crossover: Annotated[str, OneOf(tuple(_CROSSOVERS))] = "uniform"  # of ranges
-    crossover_prob: Annotated[float, Real(0, 1)] = 0.9  # else a child is a copy of one parent
-    swapping_prob: Annotated[float, Real(0, 1)] = 0.5  # of uniform crossover
-    # that a knob is drawn anew; one in as many as there are knobs, unless given
+    population_size: Annotated[int, Whole(2, 100_000)] = 50  # completed trials of a generation
+    crossover: Annotated[str, OneOf(tuple(_CROSSOVERS))] = "uniform"  # how ranges are mixed
+    crossover_prob: Annotated[float, Real(0, 1)] = 0.9  # that a child has several parents
+    swapping_prob: Annotated[float, Real(0, 1)] = 0.5  # of each knob, in uniform crossover
+    # probability that a knob is drawn anew; 1 / (number of knobs) unless given
     mutation_prob: Annotated[float | None, Real(0, 1)] = None
 
     @model_validator(mode="after")
@@ -86,7 +86,7 @@ class Nsga3(_Genetic):
     """NSGA-III: the same for more than three objectives, spread by reference points."""
 
     name: Literal["nsga3"] = "nsga3"
-    dividing_parameter: Annotated[int, Whole(1, 100)] = 3  # density of the reference points
+    dividing_parameter: Annotated[int, Whole(1, 100)] = 3  # how densely the reference points lie
 
     def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
         """Optuna's sampler."""

@@ -21,11 +21,11 @@ class Tpe(Sampler):
     """Tree-structured Parzen estimator: for any number of trials and every kind of knob."""
 
     name: Literal["tpe"] = "tpe"
-    n_startup_trials: Annotated[int, TRIALS] = 10  # random ones before the model is trusted
-    n_ei_candidates: Annotated[int, Whole(1, 10_000)] = 24
-    multivariate: Annotated[bool, Flag()] = True  # models the knobs together, not one by one
-    group: Annotated[bool, Flag()] = False  # experimental in Optuna; needs multivariate
-    constant_liar: Annotated[bool, Flag()] = True  # keeps away from what other workers try now
+    n_startup_trials: Annotated[int, TRIALS] = 10  # random trials before the model is used
+    n_ei_candidates: Annotated[int, Whole(1, 10_000)] = 24  # candidates, of which the best is taken
+    multivariate: Annotated[bool, Flag()] = True  # models the knobs together instead of one by one
+    group: Annotated[bool, Flag()] = False  # a model for each group of knobs that exist together
+    constant_liar: Annotated[bool, Flag()] = True  # keeps away from trials under way
 
     @model_validator(mode="after")
     def _group_is_multivariate(self) -> Tpe:
@@ -51,8 +51,9 @@ class Gp(Sampler):
     """A Gaussian process: the most from few trials, at seconds for each suggestion."""
 
     name: Literal["gp"] = "gp"
-    n_startup_trials: Annotated[int, TRIALS] = 10  # random ones before the model is trusted
-    deterministic_objective: Annotated[bool, Flag()] = False  # a score of a few seeds is noisy
+    n_startup_trials: Annotated[int, TRIALS] = 10  # random trials before the model is used
+    # whether a configuration always has one score
+    deterministic_objective: Annotated[bool, Flag()] = False
 
     def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
         """Optuna's sampler."""
@@ -70,13 +71,15 @@ class Cmaes(Sampler):
     """CMA-ES: for many trials and numeric knobs; choices are drawn at random."""
 
     name: Literal["cmaes"] = "cmaes"
-    allow_pickle: Annotated[bool, Flag()] = False  # no study without it; see below
-    n_startup_trials: Annotated[int, TRIALS] = 1
+    allow_pickle: Annotated[bool, Flag()] = False  # accepts that it unpickles; must be true
+    n_startup_trials: Annotated[int, TRIALS] = 1  # random trials before the model is used
+    # trials of a generation; follows from the number of knobs unless given
     popsize: Annotated[int | None, Whole(2, 10_000)] = None
-    consider_pruned_trials: Annotated[bool, Flag()] = False  # wise beside hyperband
-    use_separable_cma: Annotated[bool, Flag()] = False
-    with_margin: Annotated[bool, Flag()] = False  # keeps stepped knobs from freezing
-    lr_adapt: Annotated[bool, Flag()] = False  # for noisy scores
+    consider_pruned_trials: Annotated[bool, Flag()] = False  # learns from pruned trials, too
+    use_separable_cma: Annotated[bool, Flag()] = False  # knobs without correlations
+    # for knobs with steps, which may freeze without it
+    with_margin: Annotated[bool, Flag()] = False
+    lr_adapt: Annotated[bool, Flag()] = False  # adapts the learning rate; for noisy scores
 
     @model_validator(mode="after")
     def _options_agree(self) -> Cmaes:

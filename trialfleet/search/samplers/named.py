@@ -23,8 +23,8 @@ class OwnSampler(Sampler):
     A constructor that takes `seed` gets the trial's own.
     """
 
-    name: Annotated[str, IMPORTED]  # "module:Class"
-    args: Annotated[dict[str, Any], Arguments()] = Field(default_factory=dict)  # its constructor's
+    name: Annotated[str, IMPORTED]  # the class
+    args: Annotated[dict[str, Any], Arguments()] = Field(default_factory=dict)  # of its constructor
 
     def build(self, spec: Spec, seed: int) -> samplers.BaseSampler:
         """The user's sampler."""

@@ -26,7 +26,7 @@ _STEPS_TO_FIX = 100
 class Params:
     """The hyperparameters of every agent in a trial; agents differ only in their seed.
 
-    The defaults are SB3's where these suit a short CartPole run.
+    Not all defaults are SB3's: these suit short runs on small tasks. docs/reference.md has both.
     """
 
     # Adam's step size
@@ -41,32 +41,32 @@ class Params:
     learning_starts: int = knob(1_000, Whole(0, 1_000_000_000))
     # environment steps between rounds of updates
     train_freq: int = knob(4, Whole(1, 1_000_000))
-    # updates in a round; -1: as many as environment steps since the last
+    # updates in a round; -1: as many as environment steps since the last round
     gradient_steps: int = knob(1, Whole(1, 1_000_000, extra=(-1,)))
     # environment steps between updates of the target network
     target_update_interval: int = knob(250, Whole(1, 1_000_000_000))
-    # share of the online network in such an update; 1 copies it
+    # share of the online network in an update of the target network; 1 copies it
     tau: float = knob(1.0, Real(0, 1, exclusive_low=True))
     # probability of a random action at the start
     exploration_initial_eps: float = knob(1.0, Real(0, 1))
-    # share of training over which it falls linearly
+    # share of training over which that probability falls linearly
     exploration_fraction: float = knob(0.2, Real(0, 1))
     # probability of a random action after that
     exploration_final_eps: float = knob(0.05, Real(0, 1))
-    # longest gradient of an agent, longer ones are scaled down
+    # largest norm of an agent's gradient; longer ones are scaled down
     max_grad_norm: float = knob(10.0, Real(0, 1e9, exclusive_low=True))
     # widths of the hidden layers
     net_arch: tuple[int, ...] = knob((64, 64), Widths())
-    # what the temporal-difference error costs; huber's knee is at 1
+    # loss of the temporal-difference error; huber's knee is at 1
     loss: Literal["huber", "mse"] = knob("huber", OneOf(("huber", "mse")))
-    # the online network picks the next action, the target network values it
+    # Double Q-learning: the online network picks the next action, the target network values it
     double_q: bool = knob(True, Flag())
-    # observations: as they are, or shifted and scaled by what each agent has seen, for as long as
-    # it trains ("running") or until its first update ("fixed")
+    # whether observations are shifted and scaled by what each agent has seen: for as long as it
+    # trains ("running"), until its first update ("fixed"), or not
     normalize: Literal["none", "running", "fixed"] = knob(
         "none", OneOf(("none", "running", "fixed"))
     )
-    # of the matrix products of an update; bf16 is faster where there is hardware for it
+    # numbers of the matrix products of an update; bf16 is faster where there is hardware for it
     precision: Literal["fp32", "bf16"] = knob("fp32", OneOf(("fp32", "bf16")))
 
     @staticmethod
