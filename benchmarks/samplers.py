@@ -184,7 +184,7 @@ def add_history(
         trials.append(optuna.trial.create_trial(params=params, distributions=found, value=value))
     for at in range(0, len(trials), 1_000):
         with database.transaction() as connection:
-            insert_trials(connection, database, study_id, trials[at : at + 1_000])
+            insert_trials(connection, study_id, trials[at : at + 1_000])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from trialfleet.store.steering import adding
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
-from trialfleet.store.trials.optuna_rows import create_study, insert_waiting_trials
+from trialfleet.store.trials.optuna_rows import create_study, insert_trials
 from trialfleet.study.measures import SCORE
 from trialfleet.study.spec import FINAL_SUFFIX, Spec
 
@@ -102,7 +102,7 @@ def _insert(connection: Connection, database: Database, spec: Spec, artifacts: s
     search_id = optuna_study(connection, spec, spec.name, attributes={"digest": spec.digest})
     values = [fixed.checked(table, spec.agent) for table in spec.enqueue]
     templates = [adding.enqueued(each, spec.agent, where="study file") for each in values]
-    insert_waiting_trials(connection, database, search_id, templates)
+    insert_trials(connection, search_id, templates)
     connection.execute(
         INSERT,
         {

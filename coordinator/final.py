@@ -25,7 +25,7 @@ from trialfleet.store.steering.decisions import Decided
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
-from trialfleet.store.trials.optuna_rows import insert_waiting_trials
+from trialfleet.store.trials.optuna_rows import insert_trials
 from trialfleet.store.trials.reading import Counts
 
 # The budget of a search that was stopped is what it has come to.
@@ -60,7 +60,7 @@ def begin_final(database: Database, study: Study) -> list[Finalist]:
             final_id = optuna_study(connection, study.spec, study.final_name)
             if entries:
                 decisions.insert(connection, final_id, entries)
-            insert_waiting_trials(connection, database, final_id, templates)
+            insert_trials(connection, final_id, templates)
             connection.execute(
                 BEGIN,
                 {

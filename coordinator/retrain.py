@@ -17,7 +17,7 @@ from trialfleet.store import studies
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
-from trialfleet.store.trials.optuna_rows import insert_waiting_trials
+from trialfleet.store.trials.optuna_rows import insert_trials
 
 # What a trial of the final stage is enqueued with, besides its parameters.
 ENQUEUED = ("finalist", "source", "seeds", "block", "confirms")
@@ -68,5 +68,5 @@ def train_again(database: Database, study: Study, lost: FrozenTrial) -> bool:
         found = studies.lock(connection, study)
         in_final = (found.stage, found.final_id) == ("final", study.final_id)
         if in_final and lost.number not in reading.numbers_in(connection, study.final_id, REPLACES):
-            insert_waiting_trials(connection, database, study.final_id, [template])
+            insert_trials(connection, study.final_id, [template])
     return True

@@ -51,6 +51,12 @@ class UsageError(FleetError):
     exit_code = 2
 
 
+class SourceError(FleetError):
+    """Give a CSV file, or a storage of Optuna's; docs/steering.md says what is read of them."""
+
+    exit_code = 2
+
+
 class SteeringError(FleetError):
     """See `trialfleet status` for where the study stands, and docs/steering.md for what it can."""
 

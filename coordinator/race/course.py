@@ -23,7 +23,7 @@ from trialfleet.store.steering.decisions import Decided
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
-from trialfleet.store.trials.optuna_rows import insert_waiting_trials
+from trialfleet.store.trials.optuna_rows import insert_trials
 
 log = structlog.get_logger()
 
@@ -55,7 +55,7 @@ def advance(database: Database, study: Study) -> bool:
         if reading.count(connection, study.final_id).pending:
             return True  # a trial is being trained again
         decisions.insert(connection, study.final_id, made)
-        insert_waiting_trials(connection, database, study.final_id, templates)
+        insert_trials(connection, study.final_id, templates)
     for each in made:
         if each.verdict in ("out", "failed", "wins"):
             log.info(each.verdict, study=study.name, block=block, trial=each.trial, why=each.why)

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from coordinator.report import facts
 from coordinator.report.account import account
 from coordinator.report.data import StudyData
+from trialfleet.search.marks import imported_from
 
 # A spreadsheet takes a text that begins like this for a formula, and runs it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -38,6 +39,7 @@ def as_csv(data: StudyData) -> str:
             *(["value"] if len(values) == 1 else values),
             *(f"constraint.{name}" for name in bounded),
             *("scores", "seeds", "steps", "attempts", "seconds", "worker", "device", "reason"),
+            "imported",
             *(_text(f"param.{name}") for name in params),
         ]
     )
@@ -70,6 +72,7 @@ def _row(
         trial.duration.total_seconds() if trial.duration else "",
         *(_text(attributes.get(key, "")) for key in ("worker", "device")),
         _text(reason),
+        _text(imported_from(attributes) or ""),
         *(_text(trial.params.get(name, "")) for name in params),
     ]
 

@@ -28,7 +28,7 @@ from trialfleet.postgres.waiting import wait_until
 from trialfleet.store import tables
 from trialfleet.store.schema import wait_for_schema
 from trialfleet.store.storage import Database
-from trialfleet.store.trials.optuna_rows import insert_waiting_trials
+from trialfleet.store.trials.optuna_rows import insert_trials
 
 # Everything that a URL, str.format, a shell or a log could stumble over.
 PASSWORD = "a{b}%c@d:e/f g%7Bh%%i{0}?j#k"
@@ -391,14 +391,14 @@ def test_trials_are_enqueued_all_or_none(open_database: Callable[[], Database]) 
 
     def die() -> None:
         with ours.transaction() as connection:
-            insert_waiting_trials(connection, ours, study.search_id, [template] * 3)
+            insert_trials(connection, study.search_id, [template] * 3)
             raise RuntimeError("the coordinator died")
 
     with pytest.raises(RuntimeError):
         die()
     assert other.optuna_study(study.name).get_trials() == []
     with ours.transaction() as connection:
-        insert_waiting_trials(connection, ours, study.search_id, [template] * 3)
+        insert_trials(connection, study.search_id, [template] * 3)
         # Nobody sees one before all are there.
         assert other.optuna_study(study.name).get_trials() == []
     trials = other.optuna_study(study.name).get_trials()

@@ -33,15 +33,27 @@ def database_url(settings: Settings, *, create: bool = False) -> Iterator[URL]:
             yield parse_url(url)
     else:
         raise UsageError(
-            "no database: set TRIALFLEET_DATABASE_URL, or work in a folder where "
-            f"`trialfleet run` has made one ({DATA})"
+            "no database: set TRIALFLEET_DATABASE_URL, or work in a folder where `trialfleet run`, "
+            f"`submit` or `import` with a study file has made one ({DATA})"
         )
 
 
 @contextmanager
-def open_database(settings: Settings, *, application: str) -> Iterator[Database]:
-    """The database, its schema ready; closed at the end."""
-    with database_url(settings) as url:
+def open_database(
+    settings: Settings, *, application: str, create: bool = False
+) -> Iterator[Database]:
+    """The database, its schema ready; closed at the end.
+
+    Args:
+        settings: From the environment.
+        application: Shown in `pg_stat_activity`.
+        create: Make the embedded server's data, its schema included, if no URL is given.
+    """
+    with database_url(settings, create=create) as url:
+        if create and settings.database_url is None:
+            from trialfleet.cli.schema import migrate
+
+            migrate(url)
         database = Database(url, application=application)
         try:
             wait_for_schema(database, 0)

@@ -106,7 +106,7 @@ app.command(
     "import",
     epilog=_example(
         "trialfleet import cartpole trials.csv",
-        "trialfleet import cartpole sqlite:///optuna.db --study dqn",
+        "trialfleet import studies/cartpole.toml optuna.db --study dqn --rename lr=learning_rate",
     ),
 )(bring)
 app.command(epilog=_example("trialfleet stop cartpole", "trialfleet stop cartpole --now"))(stop)

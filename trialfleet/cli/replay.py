@@ -14,6 +14,7 @@ from coordinator.race.replaying import replay_decisions
 from trialfleet.cli.agent.model import load_model
 from trialfleet.errors import UsageError
 from trialfleet.search import space
+from trialfleet.search.marks import imported_from
 from trialfleet.store import metrics, studies
 from trialfleet.store.storage import Database
 from trialfleet.study.measures import as_score
@@ -82,6 +83,11 @@ def replay_trial(
     if number >= len(trials):
         raise UsageError(f"study {optuna_name!r} has no trial {number}; it has {len(trials)}")
     trial = trials[number]
+    if origin := imported_from(trial.user_attrs):
+        raise UsageError(
+            f"trial {number} of {optuna_name!r} was imported ({origin}); no worker has trained it,"
+            f" so there is nothing to repeat; `trialfleet enqueue {name}` has its values trained"
+        )
     if "scores" not in trial.user_attrs:
         raise UsageError(f"trial {number} of {optuna_name!r} is {trial.state.name}: no result")
     stored = {

@@ -2,5 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 ENQUEUED = "enqueued"  # somebody asked for it: where
-IMPORTED = "imported"  # nobody here trained it: {"from": …, "number": …}
+# Nobody here trained it: {"from": a file or study, "number" or "line": where in it, "id": which}.
+IMPORTED = "imported"
+
+
+def imported_from(attributes: Mapping[str, Any]) -> str | None:
+    """Where a trial with these user attributes was imported from; None if it was not."""
+    origin = attributes.get(IMPORTED)
+    if not isinstance(origin, Mapping):
+        return None
+    place = f"line {origin['line']}" if "line" in origin else f"trial {origin.get('number')}"
+    return f"{place} of {origin.get('from')}"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.studies import trivial_spec
 from trialfleet.checking.mistakes import FieldError
-from trialfleet.errors import UsageError
+from trialfleet.errors import SourceError
 from trialfleet.search.knobs import SearchSpace
 from trialfleet.store.steering import configurations
 from trialfleet.store.steering.tables import from_csv
@@ -62,7 +62,7 @@ def test_values_are_found_under_the_names_that_people_have_them(
 ) -> None:
     found = one_row(tmp_path, cells, trivial_spec(objectives=objectives))
     assert [*found.values] == values
-    assert found.number == cells.get("Number", 0)
+    assert (found.number, found.line) == (cells.get("Number"), 2)
     assert found.params == ({"gamma": "0.95"} if "Param gamma" in cells else {})
 
 
@@ -74,13 +74,13 @@ def test_values_are_found_under_the_names_that_people_have_them(
         ('["score"]', {"values_0": 4, "values_1": 6}, "values of 2 objectives, and the study has"),
         (TWO, {"score": 4}, "no columns `value.0`, `value.1` and so on, nor `score`, `steps_to_10"),
         ('["steps_to_10"]', {"score": 4}, "no column `value` or `steps_to_10`, or no rows"),
-        (TWO, {"value.0": 4, "value.1": ""}, "row 1: value.1 is '', not a number"),
+        (TWO, {"value.0": 4, "value.1": ""}, "line 2: value.1 is '', not a number"),
     ],
 )
 def test_other_objectives_are_refused(
     tmp_path: Path, objectives: str, cells: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(SourceError) as refused:
         one_row(tmp_path, cells, trivial_spec(objectives=objectives))
     assert said in f"{refused.value}"
 

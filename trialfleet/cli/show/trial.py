@@ -12,6 +12,7 @@ from rich.text import Text
 from trialfleet.cli.show.fitting import Fitting, as_lines
 from trialfleet.cli.show.picture import duration
 from trialfleet.escape import printable
+from trialfleet.search.marks import IMPORTED, imported_from
 from trialfleet.store.trials.record import RanBy, Record
 
 
@@ -36,7 +37,10 @@ def trial_report(study: str, record: Record) -> RenderableType:
         outcome = f"score {audit['score']:.2f}" if "score" in audit else audit.get("reason", "")
         parts.append(_line("trained on", outcome))
         told = {**audit, **told}
-    parts.append(_attempts(record.attempts))
+    if origin := imported_from(told):
+        parts.append(_line("imported", f"{origin}; no worker has trained it"))
+    else:
+        parts.append(_attempts(record.attempts))
     if trace := told.get("traceback"):
         lines = [printable(line) for line in str(trace).rstrip().splitlines()]
         parts.append(Text("\n".join(["", *lines])))
@@ -54,6 +58,7 @@ def trial_as_dict(study: str, record: Record) -> dict[str, Any]:
         "ended": _iso(record.ended),
         "reason": record.attributes.get("reason"),
         "pruned_by": record.attributes.get("pruned_by"),
+        "imported": record.attributes.get(IMPORTED),
         "traceback": record.attributes.get("traceback"),
         "attempts": [
             {

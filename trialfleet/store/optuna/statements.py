@@ -81,17 +81,9 @@ ALL_STUDIES = text("""
 # The number is the count, under the study's lock, as Optuna's own is.
 CREATE_TRIAL = text("""
     INSERT INTO public.trials (study_id, number, state, datetime_start)
-    SELECT :study_id, count(*), 'RUNNING',
-        coalesce(CAST(:started AS timestamp), now() AT TIME ZONE 'utc')
+    SELECT :study_id, count(*), 'RUNNING', now() AT TIME ZONE 'utc'
     FROM public.trials WHERE study_id = :study_id
     RETURNING trial_id
-""")
-# Whoever fills in a template writes it to a running trial, then gives it its state.
-SET_TEMPLATE_STATE = text("""
-    UPDATE public.trials SET state = CAST(:state AS public.trialstate),
-        datetime_start = CAST(:started AS timestamp),
-        datetime_complete = CAST(:completed AS timestamp)
-    WHERE trial_id = :trial_id
 """)
 # FOR UPDATE: its state decides what may be written next.
 LOCK_TRIAL = text("SELECT state::text FROM public.trials WHERE trial_id = :trial_id FOR UPDATE")

@@ -24,9 +24,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, Connection, TextClause
 
 from trialfleet.postgres.database import Postgres
-from trialfleet.store.optuna import rows, statements
+from trialfleet.store.optuna import rows, statements, templates
 from trialfleet.store.optuna.history import Trials
-from trialfleet.store.optuna.rows import distribution_text, frozen, keys_and_values, utc
+from trialfleet.store.optuna.rows import distribution_text, frozen, keys_and_values
 from trialfleet.store.optuna.studies import StudyRows, writing
 
 
@@ -90,59 +90,10 @@ class Storage(StudyRows):
         """See BaseStorage."""
         with self._postgres.transaction(self._fence) as connection:
             self._lock_study(connection, study_id)
-            return self.insert_trial(connection, study_id, template_trial)
-
-    def insert_trial(
-        self, connection: Connection, study_id: int, template: FrozenTrial | None
-    ) -> int:
-        """Insert a trial in the caller's transaction, which has locked the study; its id."""
-        started = utc(template.datetime_start) if template else None
-        trial_id = int(
-            connection.execute(
-                statements.CREATE_TRIAL, {"study_id": study_id, "started": started}
-            ).scalar_one()
-        )
-        if template is not None:
-            self._fill_in(connection, trial_id, template)
-        return trial_id
-
-    def _fill_in(self, connection: Connection, trial_id: int, template: FrozenTrial) -> None:
-        values = template.values
-        if values is not None:
-            connection.execute(
-                statements.SET_VALUES, {"trial_id": trial_id, "values": [float(v) for v in values]}
-            )
-        params = {
-            name: (
-                template.distributions[name].to_internal_repr(value),
-                template.distributions[name],
-            )
-            for name, value in template.params.items()
-        }
-        connection.execute(statements.SET_PARAMS, _params(trial_id, params))
-        for table, attrs in (
-            ("trial_user_attributes", template.user_attrs),
-            ("trial_system_attributes", template.system_attrs),
-        ):
-            if attrs:
-                connection.execute(
-                    statements.SET_TRIAL_ATTRIBUTES[table],
-                    {"trial_id": trial_id, **keys_and_values(attrs)},
-                )
-        if template.intermediate_values:
-            connection.execute(
-                statements.SET_INTERMEDIATE_VALUES,
-                _reports(trial_id, template.intermediate_values),
-            )
-        connection.execute(
-            statements.SET_TEMPLATE_STATE,
-            {
-                "trial_id": trial_id,
-                "state": template.state.name,
-                "started": utc(template.datetime_start),
-                "completed": utc(template.datetime_complete),
-            },
-        )
+            if template_trial is not None:
+                return templates.insert(connection, study_id, [template_trial])[0]
+            found = connection.execute(statements.CREATE_TRIAL, {"study_id": study_id})
+            return int(found.scalar_one())
 
     def set_trial_param(
         self,

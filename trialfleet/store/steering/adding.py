@@ -18,7 +18,7 @@ from trialfleet.store import studies
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
-from trialfleet.store.trials.optuna_rows import insert_waiting_trials
+from trialfleet.store.trials.optuna_rows import insert_trials
 
 # What a grid would not try itself is beside the budget, as long as the study file has room for it.
 ADD = text("UPDATE fleet.studies SET budget = budget + 1 WHERE search_id = :search_id")
@@ -63,7 +63,7 @@ def enqueue(database: Database, study: Study, values: Mapping[str, Any]) -> int:
                 f" `trialfleet extend {study.name} --trials {found.asked + 1}` makes room"
             )
         template = enqueued(values, study.spec.agent, where="by hand")
-        insert_waiting_trials(connection, database, study.search_id, [template])
+        insert_trials(connection, study.search_id, [template])
     return counts.total
 
 

@@ -7,12 +7,13 @@ import csv
 import math
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trialfleet.errors import SystemRefusedError, UsageError
-from trialfleet.search.parameters import parameters
-from trialfleet.store.steering.importing import Known, measured_by, numbers_in
+from trialfleet.errors import SourceError, SystemRefusedError
+from trialfleet.store.steering.configurations import Names, known_names
+from trialfleet.store.steering.importing import Result, measured_by, numbers_in
 from trialfleet.study.constraints import without_bound
 from trialfleet.study.measures import Objective
 from trialfleet.study.spec import Spec
@@ -29,11 +30,14 @@ _ALL_EXCESS = "system_attrs_constraints"
 # Our tables put this in front of text that a spreadsheet would run.
 _QUOTE = "'"
 _LONGEST = 10_000  # characters of a cell that holds several numbers
+_SEPARATORS = ",;\t"
+# When a trial began and ended, as Optuna's data frames say it.
+_TIMES = ("datetime_start", "datetime_complete")
 
 Row = dict[str, str]
 
 
-def from_csv(path: Path, spec: Spec) -> list[Known]:
+def from_csv(path: Path, spec: Spec, names: Names | None = None) -> list[Result]:
     """The COMPLETE trials of a table: of ours (`report --csv`), of Optuna's, or anybody's.
 
     Where there is a column `state` or `stage`, rows of other states, and of a final stage, are left
@@ -42,31 +46,36 @@ def from_csv(path: Path, spec: Spec) -> list[Known]:
     Args:
         path: Of the file.
         spec: What the study asks for.
+        names: What is called otherwise there.
 
     Raises:
-        UsageError: It is no such table, or one of other objectives.
+        SourceError: It is no such table, or one of other objectives.
         SystemRefusedError: It cannot be read.
     """
     rows = _rows(path)
-    columns = [name for name in (rows[0] if rows else ()) if isinstance(name, str)]
+    columns = [name for name in (rows[0][1] if rows else ()) if isinstance(name, str)]
     values = _values(path, columns, spec.search.objectives)
-    names = [*spec.agent, *(each.name for each in parameters(spec.agent))]
+    # Without a prefix a column may be anything, so it is one only by a name that we expect.
+    expected = {*known_names(spec.agent), *(names or Names()).renamed}
     params = {
-        name: f"{prefix}{name}"
+        name: column
         for prefix in reversed(_PARAMS)
-        for name in names
-        if f"{prefix}{name}" in columns
+        for column in columns
+        if column.startswith(prefix)
+        and (name := column.removeprefix(prefix))
+        and (prefix or name in expected)
     }
     results = []
-    for place, row in enumerate(rows):
+    for line, row in rows:
         if _other(row):
             continue
         number = row.get("number") or row.get("Number") or ""
         results.append(
-            Known(
+            Result(
                 where=path.name,
-                number=int(number) if number.isascii() and number.isdigit() else place,
-                values=[_required(path, place, row, column) for column in values],
+                number=int(number) if number.isascii() and number.isdigit() else None,
+                line=line,
+                values=[_required(path, line, row, column) for column in values],
                 params={
                     name: row[column].removeprefix(_QUOTE)
                     for name, column in params.items()
@@ -74,19 +83,32 @@ def from_csv(path: Path, spec: Spec) -> list[Known]:
                 },
                 measured=_measured(row, spec),
                 excess={} if _ours(row) else _excess(row),
+                ran=_times(row),
             )
         )
     return results
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(path: Path) -> list[tuple[int, Row]]:
+    """The rows, each with the line of the file that it ends on."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return list(csv.DictReader(file, restval=""))
+            header = file.readline()
+            separator = max(_SEPARATORS, key=header.count)
+            file.seek(0)
+            reader = csv.DictReader(file, restval="", delimiter=separator)
+            return [(reader.line_num, row) for row in reader]
     except OSError as exc:
         raise SystemRefusedError.of(exc) from exc
     except (csv.Error, UnicodeDecodeError) as exc:
-        raise UsageError(f"{path} is no CSV file: {exc}") from None
+        raise SourceError(f"{path} is no CSV file: {exc}") from None
+
+
+def _times(row: Row) -> list[datetime]:
+    try:
+        return [datetime.fromisoformat(row[column]) for column in _TIMES]
+    except (KeyError, ValueError):
+        return []
 
 
 def _other(row: Row) -> bool:
@@ -112,12 +134,12 @@ def _values(path: Path, columns: Sequence[str], objectives: Sequence[Objective])
     placed = max((sum(_is(each, name) for name in columns) for each in _PLACED), default=0)
     there = placed or sum(name in columns for name in _ONE[:1])
     if there:
-        raise UsageError(
+        raise SourceError(
             f"{path} has values of {_amount(there)}, and the study has {_amount(count)}:"
             f" {', '.join(map(str, objectives))}"
         )
     wanted = "`value` or " if count == 1 else "`value.0`, `value.1` and so on, nor "
-    raise UsageError(
+    raise SourceError(
         f"{path} has no column{'s' * (count > 1)} {wanted}{_listed(names)}, or no rows"
     )
 
@@ -134,10 +156,10 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _required(path: Path, place: int, row: Row, column: str) -> float:
+def _required(path: Path, line: int, row: Row, column: str) -> float:
     value = _number(row[column])
     if value is None:
-        raise UsageError(f"{path}: row {place + 1}: {column} is {row[column]!r}, not a number")
+        raise SourceError(f"{path}: line {line}: {column} is {row[column]!r}, not a number")
     return value
 
 

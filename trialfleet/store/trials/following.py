@@ -10,11 +10,15 @@ from typing import Any
 from optuna.distributions import json_to_distribution
 from sqlalchemy import Connection, text
 
-# The last fence tells whether a trial has begun anew since it was looked at.
-TRIALS = text("""
+from trialfleet.store.trials.reading import TRAINED
+
+# The last fence tells whether a trial has begun anew since it was looked at. The best are those
+# that have something to be watched: nobody measured a curve of an imported one.
+TRIALS = text(f"""
     WITH best AS (
         SELECT t.trial_id FROM public.trials t JOIN public.trial_values v USING (trial_id)
         WHERE t.study_id = :study_id AND t.state = 'COMPLETE' AND v.objective = 0
+          AND {TRAINED}
         ORDER BY :sign * v.value DESC, t.number LIMIT :best
     )
     SELECT t.trial_id, t.number, t.state::text AS state, v.value,
@@ -25,7 +29,7 @@ TRIALS = text("""
       AND (:every OR t.number = ANY(:numbers) OR (:running AND t.state = 'RUNNING')
            OR t.trial_id IN (SELECT trial_id FROM best))
     ORDER BY t.number
-""")
+""")  # noqa: S608
 PARAMS = text("""
     SELECT trial_id, param_name, param_value, distribution_json FROM public.trial_params
     WHERE trial_id = ANY(:trial_ids)

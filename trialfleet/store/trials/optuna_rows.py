@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import Connection
 
 from trialfleet.store.optuna import statements
-from trialfleet.store.storage import Database
+from trialfleet.store.optuna.templates import insert
 from trialfleet.store.trials import life
 
 
@@ -59,20 +59,10 @@ def rename_study(connection: Connection, study_id: int, name: str) -> None:
     connection.execute(statements.RENAME_STUDY, {"study_id": study_id, "name": name})
 
 
-def insert_waiting_trials(
-    connection: Connection, database: Database, study_id: int, templates: list[FrozenTrial]
-) -> None:
-    """Insert WAITING trials as Optuna would, in the caller's transaction: all of them, or none."""
-    insert_trials(connection, database, study_id, templates)
-
-
-def insert_trials(
-    connection: Connection, database: Database, study_id: int, templates: list[FrozenTrial]
-) -> None:
-    """Insert trials of any state as Optuna would, in the caller's transaction."""
+def insert_trials(connection: Connection, study_id: int, templates: Sequence[FrozenTrial]) -> None:
+    """Insert trials as Optuna would, in the caller's transaction: all of them, or none."""
     life.lock_study(connection, study_id)
-    for template in templates:
-        database.optuna_storage().insert_trial(connection, study_id, template)
+    insert(connection, study_id, templates)
 
 
 def artifact_link(

@@ -37,7 +37,7 @@ def submit(
     settings = load_settings()
     if priority is not None:
         spec = spec.model_copy(update={"priority": priority})
-    with open_database(settings, application="trialfleet-submit") as database:
+    with open_database(settings, application="trialfleet-submit", create=True) as database:
         there = {study.search_id for study in studies.find_all(database)}
         study = create_or_join(database, spec, artifacts=settings.artifacts)
         if priority is not None:
