@@ -125,7 +125,7 @@ def _wrapped(env: Env, wrapping: Wrapping) -> Env:
 
 
 class Flat(gymnasium.ObservationWrapper[NDArray[np.float32], Any, Any]):
-    """Observations as one vector: numbers in their order, each of a few choices as one of n bits.
+    """Observations as one vector: arrays row by row, choices as one of n bits, sorted keys.
 
     https://gymnasium.farama.org/api/spaces/utils/#gymnasium.spaces.utils.flatten
     """

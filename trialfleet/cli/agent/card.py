@@ -163,7 +163,7 @@ def _chosen(study: Study) -> str:
 
 
 def _loading(study: Study, files: Collection[str]) -> list[str]:
-    env, name = quoted(study.spec.task.env), study.name
+    name = study.name
     lines = [
         "## How to load it",
         "",
@@ -178,12 +178,12 @@ def _loading(study: Study, files: Collection[str]) -> list[str]:
             "With Stable-Baselines3:",
             "",
             "```python",
-            "import gymnasium",
+            *_environment(study),
             "from stable_baselines3 import DQN",
             "from stable_baselines3.common.evaluation import evaluate_policy",
             "",
             f"model = DQN.load({quoted(f'{name}.zip')})",
-            f"print(evaluate_policy(model, gymnasium.make({env}), n_eval_episodes=20))",
+            "print(evaluate_policy(model, env, n_eval_episodes=20))",
             "```",
             "",
         ]
@@ -192,16 +192,54 @@ def _loading(study: Study, files: Collection[str]) -> list[str]:
             "With ONNX Runtime, from observations to actions:",
             "",
             "```python",
-            "import gymnasium, onnxruntime",
+            *_environment(study),
+            "import onnxruntime",
             "",
             f"session = onnxruntime.InferenceSession({quoted(f'{name}.onnx')})",
-            f"observation, _ = gymnasium.make({env}).reset(seed=0)",
+            "observation, _ = env.reset(seed=0)",
             'feed = {"observation": observation[None].astype("float32")}',
             'action = session.run(["action"], feed)[0][0]',
             "```",
             "",
         ]
     return lines
+
+
+def _environment(study: Study) -> list[str]:
+    """Python that makes the environment as the agent saw it, as `env`."""
+    task = study.spec.task
+    options = dict(task.env_args)
+    if task.max_episode_steps is not None:
+        options["max_episode_steps"] = task.max_episode_steps
+    classes = [wrapper["name"].partition(":")[::2] for wrapper in task.wrappers]
+    lines = [
+        "import gymnasium",
+        "from gymnasium.wrappers import FlattenObservation",
+        *(f"from {module} import {kind}" for module, kind in dict.fromkeys(classes)),
+        "",
+        f"env = gymnasium.make({quoted(task.env)}{_options(options)})",
+    ]
+    for wrapper, (_, kind) in zip(task.wrappers, classes, strict=True):
+        rest = {name: value for name, value in wrapper.items() if name != "name"}
+        lines.append(f"env = {kind}(env{_options(rest)})")
+    return [*lines, "env = FlattenObservation(env)", ""]
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    """Keyword arguments, to follow a first one."""
+    return "".join(f", {name}={_literal(value)}" for name, value in options.items())
+
+
+def _literal(value: Any) -> str:
+    """A value of a study file in Python; no text in it means anything."""
+    match value:
+        case str():
+            return quoted(value)
+        case dict():
+            return f"{{{', '.join(f'{quoted(k)}: {_literal(v)}' for k, v in value.items())}}}"
+        case list() | tuple():
+            return f"[{', '.join(map(_literal, value))}]"
+    return repr(value)
 
 
 def _result(study: Study) -> Mapping[str, Any]:
