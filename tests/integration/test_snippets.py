@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -234,7 +235,7 @@ def small_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     for name, values in parts.items():
         module = ModuleType(name)
-        module.__dict__.update(values)
+        module.__dict__.update(values, __spec__=ModuleSpec(name, None))
         monkeypatch.setitem(sys.modules, name, module)
 
 

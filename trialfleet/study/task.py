@@ -65,7 +65,7 @@ class Task(Strict):
     # around the environment, the innermost first: "module:Class", or a table with arguments
     wrappers: Annotated[tuple[Table, ...], Wrappers()] = ()
     # the least and the most that an episode can return, or a seed's score of your own training;
-    # None: as is known of the environment, if anything is
+    # what is known of the environment unless given
     returns: Annotated[Returns | None, Bounds()] = None
     # agents trained together in a trial
     seeds: Annotated[int, Whole(1, 256)] = 4
