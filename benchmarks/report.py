@@ -25,8 +25,8 @@ from sqlalchemy import text
 
 from benchmarks.soak_fleet import ROOT, bare_environment, temporary_server
 from benchmarks.storage import history
+from coordinator.certainty import certainty
 from coordinator.create import create_or_join
-from coordinator.fresh import bootstrap_interval
 from trialfleet.cli.schema import migrate
 from trialfleet.postgres.url import parse_url
 from trialfleet.search import space
@@ -131,7 +131,7 @@ def fill(database: Database, trials: int, reports: int) -> None:
                 "scores": scores,
                 "seeds": [2 * at + 1 for at in range(10)],
                 "mean": sum(scores) / 10,
-                "interval": bootstrap_interval(scores),
+                **certainty(scores, spec.returns, together=spec.final.top).as_row(),
                 "gap": trial.values[0] - sum(scores) / 10,
                 "area": 1.0,
             }

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trialfleet.study.measures import as_score
+from coordinator.certainty import LEVEL, Certainty, certainty_of_row, ends_told
 
 Result = Mapping[str, Any]  # of a study, as stored; earlier versions knew no race
 
@@ -24,7 +24,7 @@ class Answer:
     seeds: Sequence[int]
     mean: float
     iqm: float | None  # of a confirmation
-    interval: tuple[float, float]  # 95%, of the mean, over seeds
+    certainty: Certainty  # of the mean, over seeds
     search_score: float
     gap: float  # by which the search promised more
     confirmed: bool  # on seeds that no decision was made by
@@ -37,9 +37,23 @@ class Answer:
 
     @property
     def interval_told(self) -> str:
-        """The interval, in words."""
-        low, high = (as_score(end, like=self.mean) for end in self.interval)
-        return f"95% interval {low} … {high}"
+        """The interval, in words, with what it needs to hold."""
+        return self.certainty.told(like=self.mean)
+
+    @property
+    def headline(self) -> str:
+        """The interval in a few words, or that there is none."""
+        ends = self.certainty.ends
+        return (
+            "no interval"
+            if ends is None
+            else f"{LEVEL:.0%} interval {ends_told(ends, like=self.mean)}"
+        )
+
+    @property
+    def caveat_told(self) -> str:
+        """What the interval does not say, or why it is long, in a clause; empty if neither."""
+        return self.certainty.caveat(like=self.mean)
 
     @property
     def solved_told(self) -> str:
@@ -59,14 +73,13 @@ def answer(result: Result) -> Answer:
     winner = row_of_winner(result)
     found = result.get("confirmation")
     row = found or winner
-    low, high = row["interval"]
     return Answer(
         trial=winner["trial"],
         scores=row["scores"],
         seeds=row["seeds"],
         mean=row["mean"],
         iqm=row.get("iqm"),
-        interval=(low, high),
+        certainty=certainty_of_row(row),
         search_score=winner["search_score"],
         gap=row["gap"],
         confirmed=found is not None,

@@ -8,21 +8,22 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from coordinator.certainty import LEVEL, certainty
 from coordinator.finalists import Finalist
+from coordinator.intervals import Interval, mean_interval, median_interval
 from trialfleet.search import space
 from trialfleet.store.metrics import Curve
-from trialfleet.study.measures import SCORE
+from trialfleet.study.measures import SCORE, Measure
+from trialfleet.study.returns import Returns
 from trialfleet.study.spec import Spec
 from trialfleet.study.values import (
+    NEVER,
     Measures,
-    center,
     constraint_values,
     curve_area,
     objective_values,
     pooled,
 )
-
-_RESAMPLES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,32 +50,18 @@ class Fresh:
         return not self.row["failures"]
 
 
-def bootstrap_interval(
-    scores: list[float], *, level: float = 0.95, over_seeds: str = "mean"
-) -> tuple[float, float]:
-    """Percentile bootstrap interval over seeds (Efron and Tibshirani, 1993, ch. 13).
-
-    The resampling is seeded, so the same scores give the same interval.
-
-    Args:
-        scores: A value of each agent.
-        level: Of confidence.
-        over_seeds: The statistic: mean, median or iqm. There is no such interval of the worst.
-    """
-    values = np.asarray(scores, dtype=float)
-    draws = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
-    found = center(values[draws], over_seeds)  # [resamples]
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def measures_of(trial: FrozenTrial) -> Measures:
     """What a COMPLETE trial measured."""
     return {"score": trial.user_attrs["scores"], **trial.user_attrs.get("measures", {})}
 
 
 def fresh(
-    finalist: Finalist, trials: list[FrozenTrial], curves: dict[int, Curve], spec: Spec
+    finalist: Finalist,
+    trials: list[FrozenTrial],
+    curves: dict[int, Curve],
+    spec: Spec,
+    *,
+    finalists: int,
 ) -> Fresh:
     """A finalist's row.
 
@@ -83,6 +70,8 @@ def fresh(
         trials: Its own of the final stage, without those that another has replaced.
         curves: Of the final stage's returns, by trial number.
         spec: The study file.
+        finalists: How many there are. The winner is chosen among them by these scores, so their
+            intervals hold all at once; and in a race, scores decide how many seeds there are.
     """
     failures = [
         trial.user_attrs.get("reason", "no reason recorded")
@@ -106,33 +95,51 @@ def fresh(
             "scores": scores,
             "seeds": [agent.seed for agent in agents],
             "mean": mean,
-            "interval": [*bootstrap_interval(scores)],
+            **certainty(scores, spec.returns, together=finalists, sequential=spec.races).as_row(),
             "gap": search_score - mean,
             "area": float(np.mean([agent.area for agent in agents])),
-            **_judged_by(pooled([measures_of(trial) for trial in trials]), spec),
+            **_judged_by(pooled([measures_of(trial) for trial in trials]), spec, finalists),
         }
     return Fresh(row=row, agents=agents)
 
 
-def _judged_by(measures: Measures, spec: Spec) -> dict[str, Any]:
+def _judged_by(measures: Measures, spec: Spec, finalists: int) -> dict[str, Any]:
     """Each objective's value, its 95% interval where there is one, and the constraints."""
     objectives, over_seeds = spec.search.objectives, spec.search.over_seeds
-    intervals: list[list[float] | None] = []
-    for objective in objectives:
-        found = measures.get(objective.measure.name)
-        if objective.measure.kind.of_agents and isinstance(found, list) and over_seeds != "worst":
-            intervals.append([*bootstrap_interval(found, over_seeds=over_seeds)])
-        else:
-            intervals.append(None)
+    intervals = [_interval(each.measure, measures, spec, finalists) for each in objectives]
     found = constraint_values(spec.constraints, measures, over_seeds)
     bounded = [*zip(spec.constraints, found, strict=True)]
     return {
         "values": objective_values(objectives, measures, over_seeds),
-        "intervals": intervals,
+        "intervals": [each and [each.low, each.high] for each in intervals],
+        "interval_methods": [each and each.method for each in intervals],
         "constraints": {each.label: value for each, value in bounded},
         # As `excess` of a trial: zero where all constraints are met.
         "excess": sum(max(each.excess(value), 0.0) for each, value in bounded),
     }
+
+
+def _interval(measure: Measure, measures: Measures, spec: Spec, finalists: int) -> Interval | None:
+    """The interval of a measure over seeds; none of the worst seed, nor of a trimmed mean."""
+    found = measures.get(measure.name)
+    if not measure.kind.of_agents or not isinstance(found, list):
+        return None
+    level = 1 - (1 - LEVEL) / finalists
+    if spec.search.over_seeds == "median":
+        return median_interval(found, level=level)
+    if spec.search.over_seeds != "mean":
+        return None
+    return mean_interval(found, _bounds(measure, spec), level=level, sequential=spec.races)
+
+
+def _bounds(measure: Measure, spec: Spec) -> Returns | None:
+    """Between what an agent's value of a measure must lie."""
+    returns = spec.returns
+    if measure.key == "steps_to":
+        return Returns(low=0.0, high=float(NEVER * spec.task.train_steps))
+    if measure.key == "auc" and returns is not None:  # an evaluation curve begins at zero
+        return Returns(low=min(returns.low, 0.0), high=max(returns.high, 0.0))
+    return returns if measure.key == "score" else None
 
 
 def _search_score(finalist: Finalist, spec: Spec) -> float:

@@ -26,6 +26,7 @@ STUDENT_FROM = 5  # seeds; Student's interval of fewer says nothing of use
 # scores that scatter. Chosen by measurement: benchmarks/coverage.py prints what it comes to.
 _STAKES = np.arange(20, 0, -1) / 20
 _WEIGHTS = np.array([0.6] + [0.4 / 19] * 19)
+_ROUNDING = 1e-6  # of the range; what is past a bound by no more counts as on it
 _HALVINGS = 40  # to 1e-12 of the range
 # Of the normal mixture over effects, 1 / variance: shortest at 5 to 60 seeds, near enough.
 _MIXTURE = 0.25
@@ -286,8 +287,8 @@ def _shares(found: Array, returns: Bounds) -> Array | None:
     if not (math.isfinite(span) and span > 0):
         return None
     shares: Array = (found - returns.low) / span
-    # A mean of many returns may be off by its last bits.
-    if shares[0] < -1e-9 or shares[-1] > 1 + 1e-9:
+    # Sums of many rewards are rounded.
+    if shares[0] < -_ROUNDING or shares[-1] > 1 + _ROUNDING:
         return None
     return shares.clip(0.0, 1.0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from coordinator.intervals import Method, interval_name
 from trialfleet.study.constraints import Constraint
 from trialfleet.study.measures import SCORE, Objective, amount
 from trialfleet.study.spec import Spec
@@ -82,10 +83,12 @@ def told(result: Result, row: Mapping[str, Any]) -> str:
     """What a finalist came to by each objective on fresh seeds, in a line; empty for the score."""
     if by_mean_score(result) or "values" not in row:
         return ""
+    # Earlier versions stored bootstrap intervals and no method.
+    methods = row.get("interval_methods", ["bootstrap"] * len(row["intervals"]))
     parts = [
-        f"{objective.measure.name} {amount(value)}{_interval(interval)}"
-        for objective, value, interval in zip(
-            objectives_of(result), row["values"], row["intervals"], strict=True
+        f"{objective.measure.name} {amount(value)}{_interval(interval, method)}"
+        for objective, value, interval, method in zip(
+            objectives_of(result), row["values"], row["intervals"], methods, strict=True
         )
     ]
     return f"{', '.join(parts)} ({_over_seeds(result)} over seeds)"
@@ -108,7 +111,7 @@ def _over_seeds(result: Result) -> str:
     return str(result.get("over_seeds", "mean"))
 
 
-def _interval(interval: Sequence[float] | None) -> str:
-    if interval is None:
+def _interval(interval: Sequence[float] | None, method: Method | None) -> str:
+    if interval is None or method is None:
         return ""
-    return f" [{amount(interval[0])} … {amount(interval[1])}]"
+    return f" [{interval_name(method)} {amount(interval[0])} … {amount(interval[1])}]"

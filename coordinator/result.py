@@ -58,14 +58,16 @@ def conclude(database: Database, study: Study) -> dict[str, Any] | None:
     curves = metrics.read(database, study.final_id, "return")
     if study.spec.races:
         return _race_result(database, study, trials, curves)
+    finalists = search_finalists(database, study)
     found = [
         fresh(
             finalist,
             [trial for trial in trials if trial.user_attrs["finalist"] == finalist.rank],
             curves,
             study.spec,
+            finalists=len(finalists),
         )
-        for finalist in search_finalists(database, study)
+        for finalist in finalists
     ]
     standing = [each for each in found if each.stands]
     if not standing:

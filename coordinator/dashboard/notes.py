@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from coordinator import judged
-from coordinator.answer import answer, race_told, row_of_winner
+from coordinator.answer import Answer, answer, race_told, row_of_winner
+from coordinator.certainty import certainty_of_row, ends_told, footnote
 from coordinator.status import steered
 from trialfleet.escape import markdown
 from trialfleet.search import space
@@ -94,6 +95,7 @@ def _found(study: Study) -> str:
             f"Trial {found.trial} won, with a mean of {_number(found.mean)} over "
             f"{found.seeds_told}. Its best agent, of seed {best['seed']}, has a "
             f"mean of {_number(best['score'])} over {best['episodes']} episodes.",
+            *(f"{markdown(line[0].upper() + line[1:])}." for line in _sure(found)),
             *([f"{markdown(found.solved_told)}."] if found.solved else []),
             *(f"{markdown(line)}." for line in race_told(result)),
             *([f"It was judged by {judged.told(result, winner)}."] if beyond else []),
@@ -106,20 +108,24 @@ def _found(study: Study) -> str:
                 ),
                 [(*_row(row), *judged.cells(result, row)) for row in result["finalists"]],
             ),
+            "",
+            footnote(result["finalists"]),
         ]
     return "\n".join(lines)
+
+
+def _sure(found: Answer) -> list[str]:
+    return [line for line in (found.interval_told, found.caveat_told) if line]
 
 
 def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
     first = (str(row["trial"]), _number(row["search_score"]))
     if row["failures"]:
         return (*first, "failed", "; ".join(row["failures"]), "")
-    low, high = row["interval"]
-    interval = f"{_number(low)} to {_number(high)}"
     return (
         *first,
         _number(row["mean"]),
-        interval,
+        ends_told(certainty_of_row(row).ends, like=row["mean"]),
         as_score(row["gap"], like=row["mean"], sign="+"),
     )
 
@@ -142,11 +148,12 @@ def _finalist(study: Study, row: Mapping[str, Any]) -> str:
     if row["failures"]:
         lines.append(f"It failed in the final stage: {markdown('; '.join(row['failures']))}")
     else:
-        low, high = row["interval"]
+        sure = certainty_of_row(row)
         lines += [
-            f"On {len(row['scores'])} fresh seeds its mean is {_number(row['mean'])} (95% interval "
-            f"{_number(low)} to {_number(high)}); in the search it was "
-            f"{_number(row['search_score'])}.",
+            f"On {len(row['scores'])} fresh seeds its mean is {_number(row['mean'])}; in the "
+            f"search it was {_number(row['search_score'])}.",
+            "",
+            f"{markdown(sure.told(like=row['mean']))}.",
             "",
             *_table(
                 ("fresh seed", "score"),

@@ -122,7 +122,8 @@ class Notices:
             winner = {
                 "trial": found.trial,
                 "mean": found.mean,
-                "interval": [*found.interval],
+                "interval": found.certainty.ends and [*found.certainty.ends],
+                "interval_told": found.interval_told,
                 "search_score": found.search_score,
                 "confirmed": found.confirmed,
                 "solved": found.solved,

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from coordinator.fresh import Fresh, agents_of, bootstrap_interval, fresh
+from coordinator.certainty import LEVEL, certainty
+from coordinator.fresh import Fresh, agents_of, fresh
+from coordinator.intervals import share_at_least
 from coordinator.race import rounds
-from coordinator.race.confirmation import at_least
 from coordinator.race.course import entered
 from trialfleet.store.metrics import Curve
 from trialfleet.store.steering.decisions import Decided
 from trialfleet.study.spec import Spec
 from trialfleet.study.values import center
 
-_LEVEL = 0.95
 # Attribute of a confirming trial: the return from which its environment counts as solved.
 THRESHOLD = "reward_threshold"
 
@@ -34,9 +34,11 @@ def finalists(
     estimates = {each.finalist: each.mean for each in decided if each.block == 0}
     ends = rounds.ends(decided)
     found = []
-    for finalist in entered(decided, search):
+    racers = entered(decided, search)
+    for finalist in racers:
         end = ends[finalist.rank]
-        one = fresh(finalist, rounds.of_race(finalist.rank, final), curves, spec)
+        own = rounds.of_race(finalist.rank, final)
+        one = fresh(finalist, own, curves, spec, finalists=len(racers))
         if end.verdict == "failed" and not one.row["failures"]:
             one.row["failures"] = [end.why]  # it could not be confirmed
         one.row.update(
@@ -89,16 +91,23 @@ def confirmed(
         "seeds": [agent.seed for agent in agents],
         "mean": mean,
         "iqm": float(center(np.asarray(scores), "iqm")),
-        "interval": [*bootstrap_interval(scores)],
+        **certainty(scores, spec.returns, sequential=_sequential(spec)).as_row(),
         "search_score": row["search_score"],
         "gap": row["search_score"] - mean,
         "area": float(np.mean([agent.area for agent in agents])),
-        "solved": _solved(scores, _threshold(final, spec)),
+        "solved": _solved(scores, _threshold(final, spec), sequential=_sequential(spec)),
     }
     return replace(winner, row={**row, **found}, agents=agents), found
 
 
-def _solved(scores: Sequence[float], threshold: float | None) -> dict[str, Any] | None:
+def _sequential(spec: Spec) -> bool:
+    """Whether the scores decided how many seeds confirm the winner."""
+    return not isinstance(spec.final.confirm, int)
+
+
+def _solved(
+    scores: Sequence[float], threshold: float | None, *, sequential: bool
+) -> dict[str, Any] | None:
     """How many seeds solved the task, and how many of all seeds do at least."""
     if threshold is None:
         return None
@@ -107,8 +116,8 @@ def _solved(scores: Sequence[float], threshold: float | None) -> dict[str, Any] 
         "threshold": threshold,
         "seeds": solved,
         "of": len(scores),
-        "at_least": at_least(solved, len(scores), level=_LEVEL),
-        "level": _LEVEL,
+        "at_least": share_at_least(solved, len(scores), level=LEVEL, sequential=sequential),
+        "level": LEVEL,
     }
 
 

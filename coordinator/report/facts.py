@@ -10,6 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from coordinator import audit, judged
+from coordinator.answer import answer
 from coordinator.audit import Audited
 from coordinator.report.data import StudyData
 from coordinator.status import steered
@@ -140,7 +141,7 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
                 if task.objective is None
                 else "score over test seeds"
             )
-            + ", with a 95% bootstrap interval over seeds; agents trained anew, none left out",
+            + f", {_interval(data)}; agents trained anew, none left out",
         ),
         (
             "Hardware",
@@ -157,6 +158,13 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
         ),
     ]
     return rows
+
+
+def _interval(data: StudyData) -> str:
+    if data.result is not None:
+        found = answer(data.result)
+        return found.interval_told
+    return "with a 95% interval over seeds"
 
 
 def _test_seeds(spec: Spec) -> str:

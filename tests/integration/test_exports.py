@@ -15,6 +15,7 @@ import pytest
 import yaml
 from sqlalchemy import URL
 
+from coordinator.certainty import certainty
 from coordinator.watch import step
 from tests.support.commands import command, told
 from tests.support.models import balancing_arrays
@@ -188,7 +189,8 @@ def test_names_show_as_text_in_a_model_card(study: Study, evil: str) -> None:
     assert study.result is not None
     study.result["model"]["device"] = evil
     study.result["model"]["params"][evil] = evil
-    played = Played(episodes=3, mean=1.0, deviation=0.5, interval=(0.5, 1.5))
+    sure = certainty([0.5, 1.0, 1.5], None)
+    played = Played(episodes=3, mean=1.0, deviation=0.5, certainty=sure)
     card = model_card(study, played, files={"trivial.zip", "trivial.onnx"})
     _, metadata, text = card.split("---\n", 2)
     read = yaml.safe_load(metadata)

@@ -72,7 +72,13 @@ def test_a_stored_study_is_read_reported_plotted_and_compared(
 
     told = json.loads(commands.run("compare", "one", "two", "--json").stdout)
     assert told["difference"] == pytest.approx(-100.0)
-    assert told["verdict"] == "two is better than one by 100.0"
+    assert told["verdict"] == (
+        "one and two cannot be told apart on these seeds: 3 and 3 come to no p below 0.1"
+    )
+    twice = commands.run("compare", "one", "two", "one", code=2)
+    assert "'one' is compared with itself" in twice.error_line
+    alone = commands.run("compare", "one", code=2)
+    assert "name two studies or more" in alone.error_line
 
 
 def test_a_replaced_final_trial_counts_as_the_final_stage(database: Database) -> None:

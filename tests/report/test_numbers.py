@@ -9,15 +9,18 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from rich.console import Console
 
 from coordinator.report import export, facts
 from coordinator.report.account import account
 from coordinator.report.comparison import compare_studies
-from coordinator.report.difference import compare
+from coordinator.report.difference import compare, holm
 from coordinator.report.studyfile import as_toml
 from tests.support.studyfiles import EXAMPLE
 from tests.support.told import IMAGE, told
+from trialfleet.cli.show.comparison import table
 from trialfleet.errors import UsageError
 from trialfleet.study.file import parse
 
@@ -59,8 +62,8 @@ def test_an_exact_test_counts_every_division() -> None:
     # Two of the 20 ways to divide six scores are as far apart.
     assert (found.p, found.exact) == (0.1, True)
     assert found.difference == 3.0
-    assert found.low < 3.0 < found.high
-    assert found.told_apart
+    # Three and three seeds tell nothing apart, however far their scores are.
+    assert not found.told_apart
     other = compare([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
     assert (other.difference, other.p) == (-3.0, 0.1)
     assert "exact" in found.method
@@ -68,7 +71,7 @@ def test_an_exact_test_counts_every_division() -> None:
 
 def test_equal_scores_cannot_be_told_apart() -> None:
     found = compare([500.0] * 10, [500.0] * 10)
-    assert (found.difference, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
+    assert (found.difference, found.p) == (0.0, 1.0)
     assert not found.told_apart
 
 
@@ -84,12 +87,67 @@ def test_more_seeds_are_divided_at_random_the_same_way_each_time() -> None:
 def test_studies_are_compared_by_their_winners() -> None:
     first, second = told().study, replace(told(lift=100.0).study, name="lifted")
     found = compare_studies(first, second)
-    assert found.difference.difference == pytest.approx(-100.0)
-    assert found.verdict == "lifted is better than told by 100.0"
-    assert found.as_dict()["told_apart"] is True
+    (pair,) = found.pairs
+    assert pair.difference.difference == pytest.approx(-100.0)
+    assert pair.verdict == "lifted is better than told by 100.0"
+    stored = found.as_dict()
+    assert stored["told_apart"] is True
+    assert stored["p"] == pytest.approx(2 / 924)  # six and six seeds, all apart
     assert found.unlike == []
     same = compare_studies(first, replace(first, name="twin"))
-    assert same.verdict == "told and twin cannot be told apart on these seeds"
+    assert same.pairs[0].verdict == "told and twin cannot be told apart on these seeds"
+
+
+def test_the_winner_of_a_fixed_stage_was_chosen_by_the_seeds_that_are_compared() -> None:
+    fixed, raced = told().study, replace(told(race=True).study, name="raced")
+    found = compare_studies(fixed, raced)
+    assert found.chosen == ["told"]
+    assert "chosen among finalists by these seeds" in found.warnings[-1]
+    assert compare_studies(raced, replace(raced, name="again")).warnings == []
+
+
+def test_of_several_studies_each_is_compared_with_every_other_and_p_corrected() -> None:
+    studies = [replace(told(lift=lift).study, name=f"by-{lift:g}") for lift in (0.0, 1.0, 100.0)]
+    found = compare_studies(*studies)
+    alone = [
+        compare_studies(*(studies[at] for at in pair)).pairs[0].difference.p
+        for pair in ((0, 1), (0, 2), (1, 2))
+    ]
+    assert [pair.difference.p for pair in found.pairs] == pytest.approx(
+        [alone[0], 3 * alone[1], 3 * alone[2]]
+    )
+    assert [pair.difference.told_apart for pair in found.pairs] == [False, True, True]
+    assert "Corrected for 3 pairs (Holm 1979)" in found.method
+    assert len(found.as_dict()["pairs"]) == 3
+    assert "p" not in found.as_dict()
+    console = Console(width=120, no_color=True)
+    with console.capture() as captured:
+        console.print(table(found))
+    assert "difference by-0 - by-100: -100.0, p = 0.0065" in captured.get()
+
+
+def test_holms_correction_is_that_of_the_textbook() -> None:
+    """Holm 1979; the example has the values of R's p.adjust."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_the_verdict_follows_p_alone() -> None:
+    """A bootstrap of three seeds each would call these apart, whose p is 0.2."""
+    a, b = [480.0, 490.0, 500.0], [300.0, 400.0, 482.0]
+    found = compare(a, b)
+    assert found.p == pytest.approx(0.2)
+    assert not found.told_apart
+
+
+def test_two_samples_of_one_population_are_seldom_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    for size in (2, 3, 5):
+        apart = sum(
+            compare(*rng.normal(0.0, 1.0, (2, size)).tolist()).told_apart for _ in range(300)
+        )
+        assert apart / 300 <= 0.05 + 0.02
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

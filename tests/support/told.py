@@ -14,18 +14,20 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
-from coordinator.fresh import bootstrap_interval
+from coordinator.certainty import certainty
 from coordinator.report.data import StudyData
 from tests.support.studies import trivial_spec
 from trialfleet.store.leases import Stage
 from trialfleet.store.studies import Study
 from trialfleet.store.trials.attempts import TrialAttempt
+from trialfleet.study.returns import Returns
 
 SCRIPT = "<script>alert(1)</script>"
 IMAGE = '"><img src=x onerror=alert(2)>'
 BEGIN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 STEPS = [250, 500, 750, 1_000]
 SEEDS = [11, 12]
+RETURNS = Returns(low=0, high=500)
 PARAMS: dict[str, BaseDistribution] = {
     "learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
     "gamma": FloatDistribution(0.9, 0.999),
@@ -154,7 +156,6 @@ def _trial(number: int, objectives: int) -> FrozenTrial:
 def _finalist(rank: int, trial: FrozenTrial, lift: float) -> dict[str, Any]:
     rng = np.random.default_rng(rank)
     scores = [float(score) + lift for score in 250 + 40 * rng.standard_normal(6)]
-    low, high = bootstrap_interval(scores)
     mean = float(np.mean(scores))
     return {
         "rank": rank,
@@ -165,7 +166,7 @@ def _finalist(rank: int, trial: FrozenTrial, lift: float) -> dict[str, Any]:
         "scores": scores,
         "seeds": [101 + 2 * index for index in range(6)],
         "mean": mean,
-        "interval": [low, high],
+        **certainty(scores, RETURNS, together=3).as_row(),
         "gap": trial.values[0] - mean,
         "area": mean / 2,
     }
@@ -198,7 +199,6 @@ def _raced(rows: list[dict[str, Any]], winner: dict[str, Any]) -> dict[str, Any]
             why="the only one left" if won else f"worse than trial {winner['trial']} by more",
         )
     scores = [400.0] * 9 + [100.0]
-    low, high = bootstrap_interval(scores)
     return {
         "race": {
             "blocks": 2,
@@ -216,7 +216,7 @@ def _raced(rows: list[dict[str, Any]], winner: dict[str, Any]) -> dict[str, Any]
             "seeds": [203 + 4 * index for index in range(10)],
             "mean": 370.0,
             "iqm": 400.0,
-            "interval": [low, high],
+            **certainty(scores, RETURNS).as_row(),
             "search_score": winner["search_score"],
             "gap": winner["search_score"] - 370.0,
             "area": 100.0,

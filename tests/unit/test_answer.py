@@ -7,10 +7,12 @@ from dataclasses import replace
 from rich.console import Console
 
 from coordinator.answer import answer, race_told
+from coordinator.certainty import certainty
 from coordinator.dashboard.notes import study_note
-from tests.support.told import told
+from tests.support.told import RETURNS, told
 from trialfleet.cli.agent.card import Played, model_card
 from trialfleet.cli.show.outcome import result_report
+from trialfleet.escape import markdown
 from trialfleet.store.studies import Study
 
 SOLVED = (
@@ -54,7 +56,8 @@ def test_after_a_race_it_is_the_confirmation() -> None:
 def test_the_terminal_shows_no_mean_of_the_race() -> None:
     shown = printed(study())
     assert "mean 370.0 over 10 confirmation seeds × 20 episodes" in shown
-    assert f"interquartile mean 400.0\n{SOLVED}" in shown
+    assert "× 20 episodes; interquartile mean 400.0\n95% interval " in shown
+    assert f"\n{SOLVED}" in shown
     assert race_mean(study()) not in shown
 
 
@@ -78,11 +81,16 @@ def test_equivalent_finalists_are_named() -> None:
 
 
 def test_model_card_and_note_say_the_same() -> None:
-    played = Played(episodes=20, mean=399.0, deviation=1.0, interval=(398.0, 400.0))
+    sure = certainty([399.0] * 20, RETURNS)
+    played = Played(episodes=20, mean=399.0, deviation=1.0, certainty=sure)
+    found = answer(study().result or {})
     card = model_card(study(), played, files=set())
     assert "| its configuration, 10 confirmation seeds | 370.0 |" in card
     assert f"{SOLVED}." in card
     assert "race on up to 12 fresh seeds" in card
     assert race_mean(study()) not in card
+    assert "whatever the distribution of returns between 0 and 500" in card
     note = study_note(study(), artifacts={})
     assert "with a mean of 370.0 over 10 confirmation seeds" in note
+    assert markdown(found.interval_told) in note
+    assert found.interval_told in printed(study())

@@ -10,7 +10,6 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from coordinator.finalists import choose_finalists, seed_groups
-from coordinator.fresh import bootstrap_interval
 from trialfleet.study.values import curve_area
 
 
@@ -126,17 +125,6 @@ def test_there_may_be_fewer_than_wanted() -> None:
 )
 def test_the_area_is_the_curves_mean_height(points: dict[int, float], area: float) -> None:
     assert curve_area(points) == area
-
-
-def test_the_interval_holds_the_mean_and_narrows_with_more_seeds() -> None:
-    few, many = [0.0, 10.0] * 2, [0.0, 10.0] * 50
-    low, high = bootstrap_interval(few)
-    assert 0.0 <= low < 5.0 < high <= 10.0
-    assert bootstrap_interval(few) == (low, high)
-    # Of 100 equal coins the mean's standard error is 0.5: 95% lie within about 0.98.
-    assert bootstrap_interval(many) == pytest.approx((5 - 0.98, 5 + 0.98), abs=0.15)
-    assert bootstrap_interval(few, level=0.5)[0] > low
-    assert bootstrap_interval([7.0]) == (7.0, 7.0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 10, 12])

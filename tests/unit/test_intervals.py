@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from coordinator.fresh import bootstrap_interval
+from benchmarks.coverage import former_interval
 from coordinator.intervals import (
     Interval,
     interval_name,
@@ -53,7 +53,7 @@ def test_the_bounded_interval_covers_the_mean_of_seeds_that_fail_now_and_then(
 
 def test_the_bootstrap_does_not_cover_it() -> None:
     def bootstrap(values: list[float]) -> Interval:
-        low, high = bootstrap_interval(values)
+        low, high = former_interval(values)
         return Interval(low, high, 0.95, "bootstrap")
 
     assert _coverage(0.97, 12, bootstrap) < 0.4

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from coordinator import judged
 from coordinator.answer import answer, race_told
+from coordinator.certainty import certainty_of_row, ends_told, footnote
 from coordinator.report import facts
 from coordinator.report.account import KINDS, account
 from coordinator.report.data import StudyData
@@ -72,6 +75,7 @@ def page(data: StudyData, *, pictures: Iterable[Path] = ()) -> str:
         "amount": amount,
         "duration": _duration,
         "param": _param,
+        "interval": _interval,
     }
     failures, pruned = facts.failures(data), facts.pruned(data)
     winner = data.winner
@@ -93,6 +97,7 @@ def page(data: StudyData, *, pictures: Iterable[Path] = ()) -> str:
         },
         first=data.study.spec.search.objectives[0],
         finalists=data.finalists,
+        intervals=footnote(data.finalists) if data.finalists else "",
         runner_up=_runner_up(data),
         best=data.best,
         infeasible=judged.infeasible(data.study.spec, data.result) if data.result else "",
@@ -177,7 +182,10 @@ def _runner_up(data: StudyData) -> dict[str, Any] | None:
         return None
     if "verdict" in winner:
         return None  # its race says how they compare
-    return {**others[0], "apart": compare(winner["scores"], others[0]["scores"])}
+    # The two were picked among all that stand by these same seeds: Bonferroni over their pairs.
+    apart = compare(winner["scores"], others[0]["scores"])
+    pairs = math.comb(len(others) + 1, 2)
+    return {**others[0], "apart": replace(apart, p=min(1.0, apart.p * pairs)), "pairs": pairs}
 
 
 def _picture(pictures: Iterable[Path]) -> str | None:
@@ -196,6 +204,10 @@ def _picture(pictures: Iterable[Path]) -> str | None:
 
 def _score(value: float | None) -> str:
     return "–" if value is None else as_score(value)
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return ends_told(certainty_of_row(row).ends, like=row["mean"])
 
 
 def _param(value: Any) -> str:

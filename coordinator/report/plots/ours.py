@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
+from coordinator.certainty import certainty_of_row, footnote
 from coordinator.report.account import KINDS, account, kind_of
 from coordinator.report.data import StudyData
 from coordinator.report.plots.chart import (
@@ -87,6 +90,7 @@ def finalists(data: StudyData) -> Chart:
             seeds_y.append(place - 0.26 + 0.12 * ((index * 0.618) % 1 - 0.5))
             texts.append(f"trial {row['trial']}, seed {row['seeds'][index]}: {as_score(score)}")
     means = [row["mean"] for row in rows]
+    ends = [_ends(row) for row in rows]
     return Chart(
         x="score (mean return)",
         y="",
@@ -98,12 +102,12 @@ def finalists(data: StudyData) -> Chart:
                 y=places,
                 color=BLUE,
                 along_x=True,
-                low=[row["interval"][0] for row in rows],
-                high=[row["interval"][1] for row in rows],
+                low=[low for low, _ in ends],
+                high=[high for _, high in ends],
                 size=11,
                 texts=[
-                    f"trial {row['trial']}: mean {as_score(row['mean'])}, 95% interval "
-                    f"{as_score(row['interval'][0])} … {as_score(row['interval'][1])}"
+                    f"trial {row['trial']}: mean {as_score(row['mean'])}, "
+                    f"{certainty_of_row(row).told(like=row['mean'])}"
                     for row in rows
                 ],
             ),
@@ -123,7 +127,8 @@ def finalists(data: StudyData) -> Chart:
         y_range=(0.4, len(rows) + 0.6),
         height=150 + 80 * len(rows),
         note="A search score is a maximum over trials, hence optimistic; fresh seeds are not."
-        + (" The first line is the winner on seeds that chose nothing." if confirmed else ""),
+        + (" The first line is the winner on seeds that chose nothing." if confirmed else "")
+        + f" {footnote(data.finalists)}",
     )
 
 
@@ -132,7 +137,7 @@ def search_against_fresh(data: StudyData) -> Chart:
     rows = [row for row in data.finalists if not row["failures"]]
     if not rows:
         raise data.nothing_to_show("no final stage has ended, so no finalist has fresh seeds")
-    every = [row["search_score"] for row in rows] + [end for row in rows for end in row["interval"]]
+    every = [row["search_score"] for row in rows] + [end for row in rows for end in _ends(row)]
     low, high = min(every), max(every)
     room = 0.08 * (high - low) or 1.0
     ends = [low - room, high + room]
@@ -150,8 +155,8 @@ def search_against_fresh(data: StudyData) -> Chart:
                     name=name,
                     x=[row["search_score"] for row in own],
                     y=[row["mean"] for row in own],
-                    low=[row["interval"][0] for row in own],
-                    high=[row["interval"][1] for row in own],
+                    low=[_ends(row)[0] for row in own],
+                    high=[_ends(row)[1] for row in own],
                     color=color,
                     size=10,
                     texts=[
@@ -168,8 +173,14 @@ def search_against_fresh(data: StudyData) -> Chart:
         layers=layers,
         x_range=(ends[0], ends[1]),
         y_range=(ends[0], ends[1]),
-        note="Below the dashed line the search promised too much; bars are 95% intervals.",
+        note="Below the dashed line the search promised too much; bars are 95% intervals. "
+        + footnote(rows),
     )
+
+
+def _ends(row: Mapping[str, Any]) -> tuple[float, float]:
+    """The interval that a plot draws around a mean; where there is none, nothing."""
+    return certainty_of_row(row).ends or (row["mean"], row["mean"])
 
 
 def seed_spread(data: StudyData) -> Chart:

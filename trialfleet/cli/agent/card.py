@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.answer import answer
+from coordinator.certainty import Certainty, ends_told
 from trialfleet.escape import printable
 from trialfleet.store.studies import Study
 from trialfleet.study.measures import as_score
@@ -22,7 +23,7 @@ class Played:
     episodes: int
     mean: float  # return
     deviation: float  # of the returns, not of their mean
-    interval: tuple[float, float]  # 95%, of the mean
+    certainty: Certainty  # of the mean, over episodes
 
 
 def model_card(study: Study, played: Played, *, files: Collection[str]) -> str:
@@ -92,7 +93,6 @@ def _tags(study: Study, files: Collection[str]) -> list[str]:
 def _answer(study: Study, played: Played, files: Collection[str]) -> list[str]:
     result = _result(study)
     found = answer(result)
-    low, high = found.interval
     algorithm = shown(study.spec.task.algorithm.upper())
     video = ["`replay.mp4` shows it at play.", ""] if "replay.mp4" in files else []
     return [
@@ -106,11 +106,14 @@ def _answer(study: Study, played: Played, files: Collection[str]) -> list[str]:
         "| | mean return | 95% interval |",
         "|---|---|---|",
         f"| this agent, {played.episodes} fresh episodes | {as_score(played.mean)} | "
-        f"{as_score(played.interval[0])} … {as_score(played.interval[1])} (over episodes) |",
+        f"{ends_told(played.certainty.ends, like=played.mean)} (over episodes) |",
         f"| its configuration, {found.seeds_told} | {as_score(found.mean)} | "
-        f"{as_score(low)} … {as_score(high)} (over seeds) |",
+        f"{ends_told(found.certainty.ends, like=found.mean)} (over seeds) |",
         f"| its configuration in the search, which it was chosen by | "
         f"{as_score(found.search_score)} | |",
+        "",
+        f"Over episodes: {shown(played.certainty.told(like=played.mean))}. Over seeds: "
+        f"{shown('. '.join(filter(None, (found.interval_told, found.caveat_told))))}.",
         "",
         *([f"{found.solved_told}.", ""] if found.solved else []),
         f"The agent is the best of those {len(found.scores)}; the second row is what to expect of "

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors.numpy import load
 
-from coordinator.fresh import bootstrap_interval
+from coordinator.certainty import certainty
 from trialfleet.cli.agent.card import Played, model_card
 from trialfleet.cli.agent.export import onnx_bytes, sb3_bytes
 from trialfleet.cli.agent.files import write
@@ -38,7 +38,7 @@ def export_hub(study: Study, data: bytes, folder: Path) -> tuple[Path, list[str]
     manifest = study.result["model"]
     home = folder / f"{study.name}-hub"
     arrays = load(data)
-    played = _play(arrays, manifest)
+    played = _play(arrays, manifest, study)
     path = save_bytes(study, data, home)
     left_out: list[str] = []
 
@@ -66,7 +66,7 @@ def export_hub(study: Study, data: bytes, folder: Path) -> tuple[Path, list[str]
     return home, left_out
 
 
-def _play(arrays: dict[str, Any], manifest: dict[str, Any]) -> Played:
+def _play(arrays: dict[str, Any], manifest: dict[str, Any], study: Study) -> Played:
     use_one_blas_thread()
     task = manifest["task"]
     try:
@@ -80,7 +80,7 @@ def _play(arrays: dict[str, Any], manifest: dict[str, Any]) -> Played:
         episodes=_EPISODES,
         mean=float(returns.mean()),
         deviation=float(returns.std()),
-        interval=bootstrap_interval(returns.tolist()),
+        certainty=certainty(returns.tolist(), study.spec.returns),
     )
 
 
@@ -91,7 +91,8 @@ def _results(study: Study, played: Played) -> dict[str, Any]:
         "std_reward": played.deviation,
         "is_deterministic": True,
         "n_eval_episodes": played.episodes,
-        "interval": list(played.interval),
+        "interval": played.certainty.ends and [*played.certainty.ends],
+        "interval_told": played.certainty.told(like=played.mean),
         "study": study.name,
         "study_file": json.loads(study.spec.to_json()),
         "final_stage": study.result,

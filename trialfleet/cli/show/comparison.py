@@ -1,4 +1,4 @@
-"""Two studies side by side, for a terminal."""
+"""Studies side by side, for a terminal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from coordinator.certainty import ends_told
 from coordinator.report.comparison import Comparison
 from trialfleet.cli.show.fitting import Fitting, as_lines
 from trialfleet.escape import printable
@@ -13,41 +14,47 @@ from trialfleet.study.measures import as_score
 
 
 def table(comparison: Comparison) -> RenderableType:
-    """The winners, the difference, and what it rests on."""
+    """The winners, the differences, and what they rest on."""
     columns = ("study", "trial", "fresh mean", "95% interval", "seeds", "search score")
     drawn = Table(title="winners on fresh seeds", title_justify="left")
     for column in columns:
         drawn.add_column(column, justify="left" if column == "study" else "right", no_wrap=True)
-    rows = []
-    for study, winner in zip(comparison.studies, comparison.winners, strict=True):
-        low, high = winner["interval"]
-        rows.append(
-            (
-                printable(study.name),
-                str(winner["trial"]),
-                as_score(winner["mean"]),
-                f"{as_score(low)} … {as_score(high)}",
-                str(len(winner["scores"])),
-                as_score(winner["search_score"]),
-            )
+    rows = [
+        (
+            printable(study.name),
+            str(found.trial),
+            as_score(found.mean),
+            ends_told(found.certainty.ends, like=found.mean),
+            str(len(found.scores)),
+            as_score(found.search_score),
         )
+        for study, found in zip(comparison.studies, comparison.answers, strict=True)
+    ]
     for row in rows:
         drawn.add_row(*map(Text, row))
-    found = comparison.difference
-    lines = [
-        f"difference: {found.difference:+.1f}, 95% interval {found.low:+.1f} … {found.high:+.1f}, "
-        f"p = {found.p:.2g}",
-        f"{comparison.verdict}",
-    ]
-    if comparison.unlike:
-        lines.append(f"not the same task: {'; '.join(comparison.unlike)}")
+    lines = []
+    for pair in comparison.pairs:
+        between = (
+            "" if len(comparison.pairs) == 1 else f" {' - '.join(s.name for s in pair.studies)}"
+        )
+        difference = as_score(pair.difference.difference, like=pair.answers[0].mean, sign="+")
+        lines += [f"difference{between}: {difference}, p = {pair.difference.p:.2g}", pair.verdict]
+    lines += comparison.warnings
     return Group(
         Fitting(drawn, as_lines(columns, rows)),
         Text(printable_lines(lines)),
-        Text(found.method, style="dim"),
+        Text(printable_lines([comparison.method, *_intervals(comparison)]), style="dim"),
     )
 
 
 def printable_lines(lines: list[str]) -> str:
     """The lines, each of them one."""
     return "\n".join(map(printable, lines))
+
+
+def _intervals(comparison: Comparison) -> list[str]:
+    """What the studies' intervals need to hold."""
+    return [
+        f"{study.name}: {found.interval_told}"
+        for study, found in zip(comparison.studies, comparison.answers, strict=True)
+    ]

@@ -12,6 +12,7 @@ from rich.text import Text
 from coordinator import judged
 from coordinator.answer import Answer, answer, race_told, row_of_winner
 from coordinator.audit import Audited
+from coordinator.certainty import certainty_of_row, ends_told
 from trialfleet.cli.show.fitting import Fitting, as_lines
 from trialfleet.escape import printable
 from trialfleet.store.studies import Study
@@ -38,10 +39,9 @@ def result_report(study: Study, audited: Audited | None = None) -> RenderableTyp
             numbers = ["failed", "", ""]
             details.append(f"  failed: {printable(row['failures'][0])}")
         else:
-            low, high = row["interval"]
             numbers = [
                 as_score(row["mean"]),
-                f"{as_score(low)} … {as_score(high)}",
+                ends_told(certainty_of_row(row).ends, like=row["mean"]),
                 as_score(row["gap"], like=row["mean"], sign="+"),
             ]
         rows.append(
@@ -54,7 +54,9 @@ def result_report(study: Study, audited: Audited | None = None) -> RenderableTyp
             )
         )
         table.add_row(*rows[-1])
-    lines = Text(f"{_winner(study, answer(result))}\n{_judged_by(result)}{_best(study)}")
+    found = answer(result)
+    sure = "".join(f"{line}\n" for line in (found.interval_told, found.caveat_told) if line)
+    lines = Text(f"{_winner(study, found)}\n{sure}{_judged_by(result)}{_best(study)}")
     if audited is not None:
         lines.append(f"\n{audited.text}")
     finalists = Fitting(table, as_lines(columns, rows))
@@ -70,17 +72,17 @@ def _raced(study: Study, audited: Audited | None) -> RenderableType:
     found, winner = answer(study.result), row_of_winner(study.result)
     searched = study.spec.agent.searched()
     params = ", ".join(f"{name}={_param(winner['params'][name])}" for name in searched)
-    middle = "" if found.iqm is None else f", interquartile mean {as_score(found.iqm)}"
     lines = [
         _winner(study, found),
-        f"{found.interval_told}{middle}",
+        found.interval_told,
+        *([found.caveat_told] if found.caveat_told else []),
         *([found.solved_told] if found.solved else []),
         f"the search had promised {as_score(found.search_score)}"
         f" (gap {as_score(found.gap, like=found.mean, sign='+')})",
         _best(study),
     ]
     if not found.confirmed:
-        lines.insert(2, "it was chosen by this mean, which is a little optimistic for that")
+        lines.insert(1, "it was chosen by this mean, which is a little optimistic for that")
     more = [*race_told(study.result), f"`trialfleet report {study.name}` has the race"]
     more += [audited.text] if audited is not None else []
     return Group(
@@ -94,8 +96,9 @@ def _winner(study: Study, found: Answer) -> str:
     assert study.result is not None
     own = study.spec.task.objective is not None
     episodes = "" if own else f" × {study.result['model']['episodes']} episodes"
+    middle = "" if found.iqm is None else f"; interquartile mean {as_score(found.iqm)}"
     mean = as_score(found.mean)
-    return f"winner: trial {found.trial}, mean {mean} over {found.seeds_told}{episodes}"
+    return f"winner: trial {found.trial}, mean {mean} over {found.seeds_told}{episodes}{middle}"
 
 
 def _best(study: Study) -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coordinator.race.confirmation import at_least
+from coordinator.intervals import share_at_least
 
 
 @pytest.mark.parametrize(
@@ -21,14 +21,14 @@ from coordinator.race.confirmation import at_least
     ],
 )
 def test_bounds_of_the_tables(solved: int, seeds: int, share: float) -> None:
-    assert at_least(solved, seeds) == pytest.approx(share, abs=1e-4)
+    assert share_at_least(solved, seeds) == pytest.approx(share, abs=1e-4)
 
 
 def test_it_holds_in_19_of_20_studies() -> None:
     rng = np.random.default_rng(0)
     for share in (0.6, 0.9, 0.97):
         solved = rng.binomial(20, share, size=4_000)
-        bounds = {int(each): at_least(int(each), 20) for each in set(solved.tolist())}
+        bounds = {int(each): share_at_least(int(each), 20) for each in set(solved.tolist())}
         wrong = np.mean([bounds[int(each)] > share for each in solved])
         assert wrong <= 0.05 + 3 * (0.05 * 0.95 / 4_000) ** 0.5
 
@@ -36,4 +36,4 @@ def test_it_holds_in_19_of_20_studies() -> None:
 @pytest.mark.parametrize(("solved", "seeds"), [(5, 4), (-1, 4), (0, 0)])
 def test_what_cannot_be_is_refused(solved: int, seeds: int) -> None:
     with pytest.raises(ValueError, match="seeds"):
-        at_least(solved, seeds)
+        share_at_least(solved, seeds)
