@@ -12,7 +12,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/ready
 WORKERS ?= 2
 
-.PHONY: demo test lint faults slow e2e secrets bench-env reference docs-images clean
+.PHONY: demo test lint faults e2e secrets bench-env reference docs-images clean
 
 demo: $(READY)  ## tune a small DQN with two workers on an embedded PostgreSQL
 	$(BIN)/trialfleet run studies/demo.toml --workers $(WORKERS)
@@ -26,11 +26,8 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-faults: slow  ## every fault test, and what else `make test` leaves out for its time
-	$(BIN)/python -m pytest tests/faults
-
-slow: $(READY)  ## the slow tests outside of tests/faults
-	$(BIN)/python -m pytest -m "slow and not docker" --ignore=tests/faults
+faults: $(READY)  ## what `make test` leaves out for its time: slow tests, most of them of faults
+	$(BIN)/python -m pytest -m "slow and not docker"
 
 e2e: $(READY)  ## the containers, for real: needs a Docker engine with Compose v2 and Buildx
 	$(BIN)/python -m pytest -m docker tests/e2e
