@@ -5,7 +5,8 @@
 #
 # FOLDER (`secrets` by default) gets ca.pem, which every worker needs, and server.crt and server.key,
 # which PostgreSQL needs. The authority's own key is thrown away: for another certificate, run this
-# again and give everybody the new ca.pem.
+# again and give everybody the new ca.pem. Run by sudo, it leaves FOLDER and what others may read to
+# the user who called sudo, so that the next command needs no sudo.
 set -eu
 host=${1:?the name by which workers reach PostgreSQL}
 folder=${2:-secrets}
@@ -29,4 +30,7 @@ chmod 444 "$folder/ca.pem" "$folder/server.crt"
 chmod 600 "$folder/server.key"
 chown 999:999 "$folder/server.key" 2>/dev/null \
   || echo "now: sudo chown 999:999 $folder/server.key" >&2
+if [ -n "${SUDO_UID:-}" ]; then
+  chown "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$folder" "$folder/ca.pem" "$folder/server.crt"
+fi
 echo "made $folder/ca.pem, $folder/server.crt and $folder/server.key for $host"

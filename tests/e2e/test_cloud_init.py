@@ -29,11 +29,16 @@ def test_systemd_can_read_the_units(tools: str, tmp_path: Path) -> None:
     for entry in yaml.safe_load(FILE.read_text(encoding="utf-8"))["write_files"]:
         if entry["path"].startswith("/etc/systemd/system/"):
             (tmp_path / Path(entry["path"]).name).write_text(entry["content"], encoding="utf-8")
+    # The worker without Docker, under another name than the one in a container.
+    plain = (ROOT / "deploy" / "systemd" / "trialfleet-worker@.service").read_text(encoding="utf-8")
+    (tmp_path / "trialfleet-plain@.service").write_text(plain, encoding="utf-8")
     script = (
+        "useradd --system trialfleet; install -D /bin/true /opt/trialfleet/venv/bin/trialfleet; "
         "cp /units/* /etc/systemd/system/; touch /usr/bin/docker /usr/local/sbin/trialfleet-watch; "
         "chmod +x /usr/bin/docker /usr/local/sbin/trialfleet-watch; "
         "printf '[Service]\\nExecStart=/bin/true\\n' >/etc/systemd/system/docker.service; "
-        "systemd-analyze verify trialfleet-worker@1.service trialfleet-watch.service && echo fine"
+        "systemd-analyze verify trialfleet-worker@1.service trialfleet-plain@1.service"
+        " trialfleet-watch.service && echo fine"
     )
     mount = ("--volume", f"{tmp_path}:/units:ro")
     output = docker("run", "--rm", *mount, tools, "sh", "-c", script, check=False)

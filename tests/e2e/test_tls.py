@@ -95,6 +95,7 @@ def test_workers_elsewhere_end_a_study_over_verified_tls(
         files=WORKERS,
         SECRETS=str(elsewhere),
         WORKER_IMAGE=f"trialfleet-worker:{TAG}",
+        RESTART="on-failure:10",  # so that `up` ends with the study
     )
     try:
         up = workers.start("up", "--scale", "worker=2")

@@ -7,10 +7,46 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import typer
+import yaml
 
 from tests.unit.test_monitoring_files import has_compose
+from trialfleet.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("file", "services"),
+    [
+        ("docker-compose.yml", {"postgres", "dashboard", "tensorboard"}),
+        ("deploy/fleet.compose.yml", {"coordinator", "worker"}),
+        ("deploy/worker.compose.yml", {"worker"}),
+        ("deploy/monitoring.compose.yml", {"coordinator", "prometheus", "grafana"}),
+    ],
+)
+def test_what_runs_for_long_comes_back_with_the_docker_daemon(
+    file: str, services: set[str]
+) -> None:
+    """Docker starts nothing again after a reboot that has any other policy, on-failure included."""
+    told = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))["services"]
+    policies = {name: service.get("restart", "no") for name, service in told.items()}
+    lasting = ("unless-stopped", "${RESTART:-unless-stopped}")
+    assert {name for name, policy in policies.items() if policy in lasting} == services
+
+
+def test_the_systemd_unit_starts_a_worker_of_one_study_or_of_all() -> None:
+    unit = (ROOT / "deploy" / "systemd" / "trialfleet-worker@.service").read_text(encoding="utf-8")
+    lines = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line and line[0] != "#")
+    program, *arguments = lines["ExecStart"].split()
+    assert program.endswith("/bin/trialfleet")
+    for study in ([], ["cartpole"]):
+        words = [*arguments[:-1], *study] if arguments[-1] == "$STUDY" else arguments
+        command = typer.main.get_group(app).commands[words[0]]
+        with command.make_context(words[0], words[1:]):
+            pass
+    assert lines["WantedBy"] == "multi-user.target"
+    assert lines["RestartPreventExitStatus"].split() == ["2"]
 
 
 @pytest.mark.skipif(not has_compose(), reason="needs Docker Compose, without an engine")
