@@ -57,7 +57,7 @@ def _mountain_car(
     return states, states.astype(np.float32)
 
 
-_WORLDS = {
+WORLDS = {
     CartPoleEnv: World(name="CartPole", actions=2, starts=_cartpole),
     AcrobotEnv: World(name="Acrobot", actions=3, starts=_acrobot),
     MountainCarEnv: World(name="MountainCar", actions=3, starts=_mountain_car),
@@ -70,4 +70,4 @@ def world_of(env: EnvLike) -> World | None:
     if entry_point is None:
         return None
     made = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-    return _WORLDS.get(made) if isinstance(made, type) else None
+    return WORLDS.get(made) if isinstance(made, type) else None

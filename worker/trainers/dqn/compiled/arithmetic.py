@@ -2,9 +2,10 @@
 
 Everything is written out, in its order; two things are left to where it runs. A sum and a product
 are rounded once where the target of Numba's compiler can, which is not always this processor:
-`NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` choose it. And sines come from the C library, which has
-several versions of them and picks one by the processor, or from Intel's, where Numba finds it.
-Asking any of them would mean knowing all of these ways; a result shows what was done.
+`NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` choose it. And sines come from the C library, from NumPy,
+or from Intel's library where Numba finds it, each of which picks one of its versions by the
+processor or as it is told. Asking them would mean knowing all of these ways; a result shows what
+was done.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from worker.trainers.dqn.compiled.environments import ACROBOT, NUMBERS, TWO, step
 from worker.trainers.dqn.compiled.products import dots
+from worker.trainers.dqn.worlds import WORLDS
 
 # (1 + 2^-12)² is 1 + 2^-11 + 2^-24, whose last part is lost where the product is rounded first.
 _NEAR_ONE, _SQUARE_ROUNDED = 1 + 2**-12, 1 + 2**-11
@@ -40,9 +42,11 @@ def _fuses() -> bool:
 
 
 def _sines() -> str:
-    """A digest of where the environments' steps lead."""
+    """A digest of where the environments' episodes begin, and where their steps lead."""
     rng, found = np.random.default_rng(0), hashlib.sha256()
-    for number in NUMBERS.values():
+    for world in WORLDS.values():
+        number = NUMBERS[world.name]
+        found.update(world.starts(rng, _STATES)[1].tobytes())
         states = rng.uniform(-3.0, 3.0, (_STATES // (4 if number == ACROBOT else 1), 4))
         for state in states:
             step(number, state, 1, TWO)
