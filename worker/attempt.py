@@ -33,7 +33,7 @@ from worker.configuration import Opened, open_trial
 from worker.measuring import Measuring, resumed
 from worker.provenance import Provenance
 from worker.reports import Reports
-from worker.resume import Checkpoints
+from worker.resume import Checkpoints, StateRefusedError
 from worker.stop import StopRequested
 from worker.trainers.environment import Environment, reward_threshold
 from worker.trainers.protocol import Evaluation, Event, Job, Progress, Score, Trainer, Waiting
@@ -136,6 +136,13 @@ class Attempt:
             LeaseLostError, StopRequested: What the watch says; a stop leaves a checkpoint.
         """
         opened = self._patiently(self._open)
+        try:
+            return self._run_anew(opened)
+        except StateRefusedError:
+            return self._run_anew(opened)  # without the checkpoint
+
+    def _run_anew(self, opened: Opened) -> Outcome:
+        """Train with a trainer that knows nothing but what it is given here."""
         with self._training():
             trainer = algorithm(self._study.spec.task.algorithm).make_trainer(opened.job)
         try:

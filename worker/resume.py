@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _HEADER = "trialfleet"  # the key of our own header in that of safetensors
+_DAMAGED = "checkpoint damaged, starting over"
+
+
+class StateRefusedError(Exception):
+    """A trainer was given a state that is not of its job."""
 
 
 class Checkpoints:
@@ -74,6 +79,10 @@ class Checkpoints:
         A checkpoint that is damaged, or that was made on another device or with other versions of
         what computes, is forgotten, and the trial starts over: gone on with, its result would be
         neither build's.
+
+        Raises:
+            StateRefusedError: The trainer did not take it. It is forgotten, too; the trial starts
+                over, with another trainer.
         """
         found = checkpoints.find(self._database, self._claim.trial_id)
         if found is None:
@@ -87,9 +96,14 @@ class Checkpoints:
             others = _differences(header["build"], self._build)
             if others:
                 return self._start_over("checkpoint of another build, starting over", others)
-            trainer.load_state(load(data))
+            state = load(data)
         except (BlobDamagedError, SafetensorError, KeyError, TypeError, ValueError) as exc:
-            return self._start_over("checkpoint damaged, starting over", str(exc))
+            return self._start_over(_DAMAGED, str(exc))
+        try:
+            trainer.load_state(state)
+        except (LookupError, TypeError, ValueError, ArithmeticError) as exc:
+            self._start_over(_DAMAGED, str(exc))
+            raise StateRefusedError from exc
         self.trained_by = [*header["trained_by"], asdict(self._provenance)]
         log.info("resumed", trial=self._claim.number, step=step)
         return step

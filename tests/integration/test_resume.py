@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from tests.support.inprocess import run_here
 from tests.support.studies import create, take
 from trialfleet.artifacts.stores import open_store
+from trialfleet.store import leases
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
-from worker.provenance import Provenance, versions
+from worker.configuration import open_trial
+from worker.provenance import Provenance, hardware, versions
 from worker.resume import Checkpoints
-from worker.trainers.protocol import Event
+from worker.trainers.dqn.trainer import Training
+from worker.trainers.protocol import Evaluation, Event
+from worker.trainers.registry import algorithm
 
 
 class Counter:
@@ -150,3 +156,43 @@ def test_what_does_not_decide_bits_may_differ(database: Database) -> None:
     study, claim = stored(database)
     newer = replace(SECOND, versions={**versions(), "optuna": "9", "python": "9"})
     assert checkpoints_of(database, study, claim, newer).restore(Counter()) == 16
+
+
+def test_a_trial_whose_checkpoint_is_refused_starts_with_nothing_of_it(
+    open_database: Callable[[], Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even with what a trainer has loaded before it found out."""
+    database = open_database()
+    whole, other = (
+        create(database, name=name, train_steps=48, trials=1, top=1, final_seeds=1)
+        for name in ("whole", "other")
+    )
+    run_here(open_database, "whole")
+    claim = take(database, "other")
+    opened = open_trial(
+        database, other, claim, storage=database.optuna_storage(claim.fence), compiled=True
+    )
+    trainer = algorithm("dqn").make_trainer(replace(opened.job, seeds=[7, 8]))
+    events = trainer.run()
+    while not isinstance(event := next(events), Evaluation):
+        pass
+    here = Provenance(
+        worker="hand", host="here", device="cpu", hardware=hardware("cpu"), versions=versions()
+    )
+    checkpoints = checkpoints_of(database, other, claim, here, portable=trainer.portable)
+    checkpoints.take(trainer, event.step)
+    checkpoints.save()
+    leases.release(database, claim)
+    monkeypatch.setattr(Training, "load_state", half_loaded)
+    run_here(open_database, "other")
+    first, second = (
+        database.optuna_study(study.name).get_trials()[0].user_attrs for study in (whole, other)
+    )
+    assert second["scores"] == first["scores"]
+    assert len(second["trained_by"]) == 1
+
+
+def half_loaded(self: Training, state: Mapping[str, NDArray[Any]]) -> None:
+    """What a trainer must not do."""
+    self._agent.online.flat.copy_(torch.from_numpy(state["agent.online"]))
+    raise ValueError("no more than that")

@@ -125,10 +125,10 @@ class Trainer(Protocol):
         """
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Continue where `state` was taken.
+        """Continue where `state` was taken: all of it, or nothing.
 
         Raises:
-            KeyError, ValueError: The state is of another job.
+            LookupError, TypeError, ValueError: It is no state of this job. Nothing was loaded.
         """
 
     def result(self) -> dict[str, NDArray[Any]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import ends, evaluations, fingerprint, numbers, training
@@ -90,8 +92,50 @@ def test_a_state_holds_arrays_of_its_own() -> None:
     assert all(np.array_equal(taken[name], before[name]) for name in before)
 
 
+def spoiled(state: dict[str, NDArray[Any]]) -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
+    """The state with each of its arrays missing or another's, and what is wrong with it."""
+    for name, array in state.items():
+        yield f"{name} missing", {key: x for key, x in state.items() if key != name}
+        yield f"{name} larger", {**state, name: np.zeros((*array.shape, 2), array.dtype)}
+        yield f"{name} as text", {**state, name: array.astype(np.str_)}
+    yield "one more", {**state, "more": np.zeros(1)}
+    yield "a segment too many", {**state, "segment": np.array(4)}
+    yield "beyond its memory", {**state, "replay.position": np.array(10**6)}
+    rows = state["replay.rows"]
+    yield (
+        "a row more than there is room for",
+        {
+            **state,
+            "replay.rows": np.concatenate([rows, rows[:, :1]], axis=1),
+        },
+    )
+
+
+@pytest.mark.parametrize("normalize", ["none", "running"])
+@pytest.mark.parametrize("how", [{}, {"compiled": True}], ids=["plain", "compiled"])
+def test_a_state_is_loaded_whole_or_not_at_all(
+    how: dict[str, bool], normalize: Literal["none", "running"]
+) -> None:
+    """Half of one would train on as if it were something."""
+    params = replace(PARAMS, normalize=normalize, buffer_size=250)
+    other, running = (training(params=params, seeds=seeds, **how) for seeds in ([3, 4], [1, 2]))
+    evaluations(other)
+    events = running.run()
+    while running.segment < 2:
+        next(events)
+    before = {name: array.copy() for name, array in running.state().items()}
+    given = other.state()
+    for what, state in spoiled(given):
+        with pytest.raises((ValueError, LookupError, TypeError)):
+            running.load_state(state)
+        after = running.state()
+        assert all(np.array_equal(after[name], before[name]) for name in before), what
+    running.load_state(given)
+    assert all(np.array_equal(array, given[name]) for name, array in running.state().items())
+
+
 def test_a_state_of_other_agents_is_refused() -> None:
-    with pytest.raises(ValueError, match="agents and parameters"):
+    with pytest.raises(ValueError, match=r"agent.online is float32 of shape \(1, "):
         training([1, 2]).load_state(training([1]).state())
 
 

@@ -98,6 +98,24 @@ def test_a_resumed_training_ends_as_one_in_one_go(segments: int) -> None:
     assert all_of(second) == whole[segments:]
 
 
+def test_a_state_is_loaded_whole_or_not_at_all() -> None:
+    good = {"step": np.array(6), "checkpoint": np.frombuffer(b"{}", np.uint8)}
+    trainer, whole = training("walk"), all_of(training("walk"))
+    for bad in (
+        {"step": good["step"]},
+        {"checkpoint": good["checkpoint"]},
+        {**good, "more": np.zeros(1)},
+        {**good, "step": np.array(7)},
+        {**good, "step": np.array([6, 9])},
+        {**good, "step": np.array("six")},
+        {**good, "checkpoint": np.zeros((1, 2), np.uint8)},
+        {**good, "checkpoint": np.zeros(2)},
+    ):
+        with pytest.raises((ValueError, LookupError, TypeError)):
+            trainer.load_state(bad)
+    assert all_of(trainer) == whole
+
+
 def test_a_seed_is_trained_alike_whoever_is_trained_beside_it() -> None:
     alone = all_of(training("walk", seeds=[12]))
     together = all_of(training("walk"))

@@ -210,17 +210,37 @@ class Training:
         """Continue where `state` was taken, in a Training made with the same arguments.
 
         Raises:
-            ValueError: the state is that of other networks or another number of agents.
+            ValueError: It was taken of another one; nothing was loaded.
         """
-        found, wanted = tuple(state["agent.online"].shape), tuple(self._agent.online.flat.shape)
-        if found != wanted:
-            raise ValueError(f"the state is of agents and parameters {found}, not {wanted}")
+        self._refuse_another(state)
         self._agent.load_state(_part(state, "agent"))
         self._replay.load_state(_part(state, "replay"))
         self._kept.load_state(_part(state, "kept"))
         if self._normalizer is not None:
             self._normalizer.load_state(_part(state, "seen"))
         self.segment = int(state["segment"])
+
+    def _refuse_another(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Raise unless every array of `state` is as one of this training's can be."""
+        own, capacity = self.state(), self._replay.capacity
+        if state.keys() != own.keys():
+            odd = ", ".join(sorted(state.keys() ^ own.keys()))
+            raise ValueError(f"the state is of another kind of training, by {odd}")
+        for name, array in own.items():
+            found, wanted = state[name], array.shape
+            if name == "replay.rows":  # as many as are held
+                held = found.shape[1] if found.ndim == 3 else -1
+                wanted = (array.shape[0], min(held, capacity), array.shape[2])
+            if found.shape != wanted or found.dtype != array.dtype:
+                raise ValueError(
+                    f"the state's {name} is {found.dtype} of shape {found.shape}; must be "
+                    f"{array.dtype} of shape {wanted}"
+                )
+        held, position = state["replay.rows"].shape[1], int(state["replay.position"])
+        if position != held % capacity and not (held == capacity and 0 <= position < capacity):
+            raise ValueError(f"the state remembers {held} steps and goes on at {position}")
+        if not 0 <= int(state["segment"]) <= self.segments or int(state["agent.updates"]) < 0:
+            raise ValueError(f"the state is of segment {state['segment']} of {self.segments}")
 
     def result(self) -> dict[str, NDArray[np.float32]]:
         """Return the networks that are scored by layer, stacked: `q.0.weight` [S, out, in] …."""

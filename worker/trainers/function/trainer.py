@@ -189,10 +189,13 @@ class Training(Reporter):
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Give the function what it gave at that step."""
+        content = state["checkpoint"]
+        if state.keys() != {"step", "checkpoint"} or (content.dtype, content.ndim) != (np.uint8, 1):
+            raise ValueError("it is no state of a training of one's own")
         start = int(state["step"])
         if start % self._job.eval_every or not 0 < start <= self._job.train_steps:
             raise ValueError(f"step {start} is no segment's end of this job")
-        self._start, self._checkpoint = start, state["checkpoint"].tobytes()
+        self._start, self._checkpoint = start, content.tobytes()
 
     def result(self) -> dict[str, NDArray[Any]]:
         """The models as arrays, where the function has returned some."""
