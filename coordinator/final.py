@@ -115,7 +115,8 @@ def _begun(
             )
             for finalist in finalists
             for group in seed_groups(
-                fresh_seeds(spec.seed, first + finalist.rank, spec.final.seeds), spec.task.seeds
+                spec.handed(fresh_seeds(spec.seed, first + finalist.rank, spec.final.seeds)),
+                spec.task.seeds,
             )
         ],
     )

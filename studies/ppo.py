@@ -28,7 +28,7 @@ def train(run: Run) -> Result:
         for agent, seed in zip(agents, run.seeds, strict=True):
             # Whatever a segment draws comes from its own seed, and it starts on a new episode. So
             # a training that was interrupted is the same as one in one go.
-            own = run.segment_seed(seed, step) % 2**32
+            own = run.segment_seed(seed, step)
             set_random_seed(own)
             env = gymnasium.make(env_id)
             env.reset(seed=own)
@@ -50,7 +50,7 @@ def _new(run: Run, seed: int) -> PPO:
         "MlpPolicy",
         gymnasium.make(run.parameters["env"]),
         policy_kwargs={"net_arch": list(run.parameters["net_arch"])},
-        seed=seed % 2**32,
+        seed=seed,
         device=run.device,
         **options,
     )

@@ -7,7 +7,7 @@ https://numpy.org/doc/stable/reference/random/bit_generators/generated/numpy.ran
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count as count_from
 
 import numpy as np
@@ -49,6 +49,15 @@ def race_seeds(study_seed: int, finalist: int, count: int) -> list[int]:
 def confirmation_seeds(study_seed: int, finalist: int, count: int) -> list[int]:
     """The seeds on which a finalist is confirmed that has won, as `race_seeds` has them."""
     return [seed | 3 for seed in _of_finalist(study_seed, _CONFIRMATION, finalist, count)]
+
+
+def narrowed(seeds: Sequence[int]) -> list[int]:
+    """The seeds in the 32 bits in which they differ, for code that takes no more.
+
+    NumPy's `RandomState`, scikit-learn and others refuse a larger one. What a seed is for stands in
+    its lowest bits, so no two purposes share one of these either.
+    """
+    return [seed & _LOW_BITS for seed in seeds]
 
 
 def sampler_seed(study_seed: int, trial_number: int) -> int:

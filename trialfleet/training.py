@@ -80,7 +80,7 @@ class Run:
 
     # the study's [parameters], those that are searched with this trial's values
     parameters: Mapping[str, Any]
-    # one for each training that the trial is the mean of; 0 <= seed < 2**63
+    # one for each training that the trial is the mean of; 0 <= seed < 2**32
     seeds: Sequence[int] = (0,)
     # task.train_steps and task.eval_every
     train_steps: int
@@ -141,13 +141,15 @@ class Run:
         self.reporter.progress(step)
 
     def segment_seed(self, seed: int, step: int) -> int:
-        """A seed of its own, 0 <= it < 2**63, for what one of `seeds` draws on its way to `step`.
+        """A seed of its own, 0 <= it < 2**32, for what one of `seeds` draws on its way to `step`.
 
         Who seeds the generators with it after each report needs no generator in the checkpoint:
         a training that was interrupted draws what one in one go does.
         """
         sequence = np.random.SeedSequence(seed, spawn_key=(step,))
-        return int(sequence.generate_state(1, np.uint64)[0]) >> 1
+        if seed >> 32:  # of a trial from when they had 63 bits: its replay draws the same
+            return int(sequence.generate_state(1, np.uint64)[0]) >> 1
+        return int(sequence.generate_state(1, np.uint32)[0])
 
 
 def result_of(returned: object, seeds: int) -> Result:

@@ -82,7 +82,7 @@ def configure(study: Study, claim: Claim, trial: optuna.Trial, **how: Unpack[How
         knobs, own = space.decode(trial.params, spec.agent), trial.user_attrs["seeds"]
     else:
         knobs = space.suggest(trial, spec.agent)
-        own = seeds.search_seeds(spec.seed, claim.number, spec.task.seeds)
+        own = spec.handed(seeds.search_seeds(spec.seed, claim.number, spec.task.seeds))
     return make_job(study, knobs, own, final=claim.stage == "final", **how)
 
 

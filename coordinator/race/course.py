@@ -83,10 +83,11 @@ def to_come(
         if each.finalist in rounds.to_train(decided):
             done = 0 if each.block == 0 else each.seeds
             seeds = race_seeds(spec.seed, first + each.finalist, given.seeds * given.blocks)
+            seeds = spec.handed(seeds)
             groups, more = [seeds[done : done + given.seeds]], {}
         elif each.verdict == "wins" and spec.final.confirm:
             seeds = confirmation_seeds(spec.seed, first + each.finalist, spec.final.confirm)
-            groups, more = seed_groups(seeds, agents), {rounds.CONFIRMS: True}
+            groups, more = seed_groups(spec.handed(seeds), agents), {rounds.CONFIRMS: True}
         else:
             continue
         templates += [

@@ -96,7 +96,7 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
     study, spec = data.study, data.study.spec
     task, search = spec.task, spec.search
     searched = len(spec.agent.searched())
-    tuning = search_seeds(spec.seed, 0, task.seeds)
+    tuning = spec.handed(search_seeds(spec.seed, 0, task.seeds))
     fresh = [seed for row in data.finalists for seed in row.get("seeds", [])]
     if data.result and data.result.get("confirmation"):
         fresh = data.result["confirmation"]["seeds"]

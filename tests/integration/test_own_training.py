@@ -20,6 +20,7 @@ from trialfleet.store import studies
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database
 from trialfleet.study.file import parse
+from trialfleet.study.spec import Spec
 from worker.loop import Worker
 from worker.stop import Stop, StopRequested
 
@@ -78,6 +79,53 @@ def test_it_goes_on_where_it_was_and_its_model_is_the_users_file(
     save_model(database, replace(study, result=result), tmp_path)
     best = json.loads((tmp_path / "own.walk").read_text())
     assert best == result["model"]["score"]
+
+
+def test_functions_are_handed_seeds_that_every_library_takes(database: Database) -> None:
+    """At most 32 bits, in the search and on fresh seeds."""
+    study = create_or_join(database, parse(STUDY, source="own.toml"))
+    settings = Settings(poll_seconds=0.05)
+    _run_until_idle(database, settings)
+    begin_final(database, study)
+    _run_until_idle(database, settings)
+    study = studies.find(database, "own")
+    assert study.final_id is not None
+    seeds = [
+        seed
+        for study_id in (study.search_id, study.final_id)
+        for trial in database.trials(study_id)
+        for seed in trial.user_attrs["seeds"]
+    ]
+    assert len(seeds) == len(set(seeds)) == 2 * 2 + 3
+    assert max(seeds) < 2**32
+
+
+def test_trials_with_seeds_of_63_bits_are_replayed_and_not_gone_on_with(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier version handed those: a result of both kinds would be neither's."""
+    create_or_join(database, parse(STUDY, source="own.toml"))
+    settings, stop = Settings(poll_seconds=0.05, checkpoint_every=0), Stop()
+    reports: list[int] = []
+
+    def interrupt(step: int) -> None:
+        """At the second report of the second trial."""
+        reports.append(step)
+        stop._asked = reports == [2, 4, 6, 2, 4]
+
+    monkeypatch.setattr("tests.integration.own_training.after_report", interrupt)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(Spec, "handed", lambda _, seeds: list(seeds))
+        with pytest.raises(StopRequested):
+            Worker(database, "own", settings=settings, stop=stop).run()
+    _run_until_idle(database, settings)
+    assert reports == [2, 4, 6, 2, 4, 2, 4, 6], "the second one starts over"
+    study = studies.find(database, "own")
+    older, newer = (trial.user_attrs["seeds"] for trial in database.trials(study.search_id))
+    assert min(older) >= 2**32 > max(newer)
+    quiet = Console(quiet=True)
+    for number in (0, 1):
+        assert replay_trial(database, "own", number, final=False, device=None, console=quiet)
 
 
 def _run_until_idle(database: Database, settings: Settings) -> list[Claim]:

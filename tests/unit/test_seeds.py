@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from trialfleet.seeds import (
     confirmation_seeds,
     fresh_seeds,
+    narrowed,
     race_seeds,
     sampler_seed,
     search_seeds,
@@ -100,3 +102,17 @@ def test_race_and_confirmation_seeds_are_those_of_every_finished_study() -> None
     # Golden, as those above.
     assert race_seeds(69, 0, 2) == [2200043127769085605, 8388904983877529841]
     assert confirmation_seeds(69, 1, 2) == [7910312742371630227, 5686014748345780383]
+
+
+def test_seeds_of_32_bits_are_as_distinct_as_those_of_63() -> None:
+    """NumPy's RandomState and scikit-learn take no more."""
+    sets = [
+        *(search_seeds(5, trial, 8) for trial in range(20)),
+        *(race_seeds(5, rank, 40) for rank in range(12)),
+        *(confirmation_seeds(5, rank, 30) for rank in range(12)),
+    ]
+    narrow = [seed for seeds in sets for seed in narrowed(seeds)]
+    assert len(set(narrow)) == len(narrow)
+    for seed in narrow:
+        np.random.RandomState(seed)
+    assert [seed & 3 for seed in narrow] == [seed & 3 for seeds in sets for seed in seeds]

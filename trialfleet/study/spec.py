@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from trialfleet.checking.rules import Pattern, Rule, Whole
 from trialfleet.errors import VersionMismatchError
 from trialfleet.search.algorithms import ALGORITHMS, params_of
 from trialfleet.search.knobs import SearchSpace
+from trialfleet.seeds import narrowed
 from trialfleet.study import formats, own
 from trialfleet.study.constraints import Constraint, Constraints
 from trialfleet.study.enqueued import Enqueued, check_enqueued
@@ -131,6 +132,13 @@ class Spec(Strict):
             ) from None
         except ValueError as error:
             raise VersionMismatchError("the study as stored is not JSON") from error
+
+    def handed(self, seeds: Sequence[int]) -> list[int]:
+        """These seeds as its trainings are given them, and as its trials store them.
+
+        A function of the user's passes them on to libraries that take 32 bits.
+        """
+        return list(seeds) if self.task.objective is None else narrowed(seeds)
 
     @property
     def budget(self) -> int:

@@ -23,6 +23,7 @@ def test_nothing_is_read_or_written_beside_an_array(what: str, side: str) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # all of it is compiled anew
 @pytest.mark.parametrize("lanes", ["4", "8", "16"])
 @pytest.mark.parametrize("what", ["train", "multiply"])
 def test_nor_with_other_vectors(what: str, lanes: str) -> None:

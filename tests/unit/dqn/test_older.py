@@ -25,6 +25,7 @@ OLD_SINES = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA"}
 # And of NumPy, whose sines of float32 are in the starts of an Acrobot.
 OLD_NUMPY = {"NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4"}
 
+pytestmark = pytest.mark.timeout(600)  # all is compiled anew, the first time
 x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the names are of x86_64")
 avx2 = pytest.mark.skipif(
     not Path("/proc/cpuinfo").exists() or " avx2 " not in Path("/proc/cpuinfo").read_text(),

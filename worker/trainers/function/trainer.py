@@ -177,21 +177,27 @@ class Training(Reporter):
         return False
 
     def state(self) -> dict[str, NDArray[Any]] | None:
-        """The step and the function's own bytes; None where it gave none."""
+        """The step, the seeds and the function's own bytes; None where it gave none."""
         if self._report is None or self._report.checkpoint is None:
             return None
         given = self._report.checkpoint
         data = given() if callable(given) else given
         if not isinstance(data, bytes):
             raise TypeError(f"a checkpoint is bytes, not {type(data).__name__}")
-        step, content = np.array(self._report.step), np.frombuffer(data, np.uint8)
-        return {"step": step, "checkpoint": content}
+        return {
+            "step": np.array(self._report.step),
+            "seeds": np.array(self._job.seeds, np.int64),
+            "checkpoint": np.frombuffer(data, np.uint8),
+        }
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Give the function what it gave at that step."""
         content = state["checkpoint"]
-        if state.keys() != {"step", "checkpoint"} or (content.dtype, content.ndim) != (np.uint8, 1):
+        if (content.dtype, content.ndim) != (np.uint8, 1):
             raise ValueError("it is no state of a training of one's own")
+        # Those of a trial's earlier attempt had 63 bits, if an earlier version made it.
+        if state["seeds"].tolist() != list(self._job.seeds):
+            raise ValueError("it is of a training with other seeds")
         start = int(state["step"])
         if start % self._job.eval_every or not 0 < start <= self._job.train_steps:
             raise ValueError(f"step {start} is no segment's end of this job")
