@@ -1,4 +1,4 @@
-"""What a claimed trial is to train: the sampler's word, or that of the final stage."""
+"""Build the job for a claimed trial: its parameters are the sampler's or the final stage's."""
 
 from __future__ import annotations
 

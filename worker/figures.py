@@ -20,6 +20,6 @@ class Figures:
         self.claim_seconds = 0.0
 
     def claimed(self, seconds: float) -> None:
-        """A trial was had after so many seconds; waiting for a database that was away counts."""
+        """Record how many seconds a claim took, waiting for the database included."""
         self.claims[bisect_left(CLAIM_BUCKETS, seconds)] += 1
         self.claim_seconds += seconds

@@ -1,4 +1,4 @@
-"""Questions to the database that may take too long, asked where nobody waits for them longer."""
+"""Run queries in a background thread; callers share the result and wait a limited time."""
 
 from __future__ import annotations
 

@@ -31,8 +31,7 @@ class Stop(Strict):
         for name in ("target", "no_improvement"):
             if objectives > 1 and (value := getattr(self, name)) is not None:
                 raise FieldError(
-                    f"{value:g}; there are {objectives} objectives, and of trials that are each"
-                    " better in another one none is the best; must be left out, or be a rule of"
-                    " seconds or steps",
+                    f"{value:g}; there are {objectives} objectives, so there is no single best"
+                    " trial; must be left out, or be a rule of seconds or steps",
                     at=name,
                 )

@@ -58,7 +58,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting(Progress):
-    """A moment like that in which nothing has been heard of the training: it may be stuck."""
+    """A `Progress` with no sign of life from the trainer; it may be stuck."""
 
 
 @dataclass(frozen=True, kw_only=True)
