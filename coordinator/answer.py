@@ -108,8 +108,8 @@ def race_told(result: Result) -> list[str]:
     out = [row for row in finalists if row["verdict"] == "out"]
     if out:
         lines.append(
-            f"{len(out)} {'was' if len(out) == 1 else 'were'} eliminated early (the probability that "
-            f"the race eliminates the best finalist is at most {100 * race['error']:g}%)"
+            f"{len(out)} {'was' if len(out) == 1 else 'were'} eliminated early (the probability "
+            f"that the race eliminates the best finalist is at most {100 * race['error']:g}%)"
         )
     if race["equivalent"]:
         others = ", ".join(str(trials[rank]) for rank in race["equivalent"])

@@ -19,6 +19,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 from safetensors.numpy import save
 
+from coordinator.certainty import certainty
 from tests.integration.test_exports import done
 from tests.support.server import plain
 from tests.support.studies import trivial_spec
@@ -180,7 +181,8 @@ def test_the_snippets_of_a_model_card_run(
     arrays = arrays_for(task, scaled=False)
     (folder / "trivial.zip").write_bytes(export_sb3(arrays, Environment.of_task(task), {}))
     (folder / "trivial.onnx").write_bytes(export_onnx(arrays, {}))
-    played = Played(episodes=3, mean=1.0, deviation=0.5, interval=(0.5, 1.5))
+    sure = certainty([0.5, 1.0, 1.5], None)
+    played = Played(episodes=3, mean=1.0, deviation=0.5, certainty=sure)
     sb3, onnx = snippets(model_card(study, played, files={"trivial.zip", "trivial.onnx"}))
     names: dict[str, Any] = {}
     exec(sb3, names)
