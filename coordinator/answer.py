@@ -29,6 +29,7 @@ class Answer:
     gap: float  # by which the search promised more
     confirmed: bool  # on seeds that no decision was made by
     solved: Mapping[str, Any] | None  # of a confirmation, where the threshold is known
+    until: Mapping[str, Any] | None  # of a confirmation that went on until its interval was narrow
 
     @property
     def seeds_told(self) -> str:
@@ -54,6 +55,16 @@ class Answer:
     def caveat_told(self) -> str:
         """What the interval does not say, or why it is long, in a clause; empty if neither."""
         return self.certainty.caveat(like=self.mean)
+
+    @property
+    def until_told(self) -> str:
+        """Whether the interval became as narrow as it was to; empty where nobody asked for that."""
+        if self.until is None:
+            return ""
+        width, most = f"{self.until['width']:g}", self.until["most"]
+        if self.until["reached"]:
+            return f"its interval is at most {width} wide after {len(self.scores)} of {most} seeds"
+        return f"its interval was to be at most {width} wide, and is not after all {most} seeds"
 
     @property
     def solved_told(self) -> str:
@@ -84,6 +95,7 @@ def answer(result: Result) -> Answer:
         gap=row["gap"],
         confirmed=found is not None,
         solved=row.get("solved"),
+        until=row.get("until"),
     )
 
 

@@ -108,12 +108,13 @@ def _race_result(
     assert study.final_id is not None
     with database.transaction() as connection:
         decided = decisions.read(connection, study.final_id)
-    if rounds.to_train(decided) or rounds.unconfirmed(decided, trials):
+    spec = study.spec
+    given = rounds.rules(spec, sum(each.block == 0 for each in decided))
+    if rounds.undecided(decided, trials, given):
         raise StillRunningError
     rank = rounds.winner(decided)
     if rank is None:
         return None
-    spec = study.spec
     search = database.trials(study.search_id)
     found = outcome.finalists(decided, search, trials, curves, spec)
     winner, confirmation = found[rank], None

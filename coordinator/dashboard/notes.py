@@ -68,7 +68,7 @@ def _final(spec: Spec) -> str:
             f"Then the best {final.top} again, on {final.seeds} fresh seeds × {final.episodes} "
             "episodes."
         )
-    confirmed = f" Then the winner on {final.confirm} more." if final.confirm else ""
+    confirmed = f" Then the winner on {final.confirming_told}." if final.confirm else ""
     agents = spec.task.seeds
     blocks = final.blocks(agents)
     return (
@@ -96,6 +96,7 @@ def _found(study: Study) -> str:
             f"{found.seeds_told}. Its best agent, of seed {best['seed']}, has a "
             f"mean of {_number(best['score'])} over {best['episodes']} episodes.",
             *(f"{markdown(line[0].upper() + line[1:])}." for line in _sure(found)),
+            *([f"{markdown(found.until_told)}."] if found.until else []),
             *([f"{markdown(found.solved_told)}."] if found.solved else []),
             *(f"{markdown(line)}." for line in race_told(result)),
             *([f"It was judged by {judged.told(result, winner)}."] if beyond else []),

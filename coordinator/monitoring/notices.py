@@ -127,8 +127,11 @@ class Notices:
                 "search_score": found.search_score,
                 "confirmed": found.confirmed,
                 "solved": found.solved,
+                "until": found.until,
             }
             outcome = f"done: trial {found.trial} wins, mean {found.mean:.2f} on {found.seeds_told}"
+            if found.until:
+                outcome += f"; {found.until_told}"
             if found.solved:
                 outcome += f"; {found.solved_told}"
         self._tell(

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from coordinator.finalists import Finalist, seed_groups
 from coordinator.race import rounds
+from coordinator.race.narrowing import VERDICTS
 from coordinator.retrain import without_replaced
 from trialfleet.seeds import confirmation_seeds, race_seeds
 from trialfleet.store import metrics, studies
@@ -36,13 +37,13 @@ def advance(database: Database, study: Study) -> bool:
     assert study.final_id is not None
     with database.transaction() as connection:
         decided = decisions.read(connection, study.final_id)
+    given = rounds.rules(study.spec, sum(each.block == 0 for each in decided))
     trials = without_replaced(database.trials(study.final_id))
     if not all(trial.state.is_finished() for trial in trials):
         return True
-    if not rounds.to_train(decided) and not rounds.unconfirmed(decided, trials):
+    if not rounds.undecided(decided, trials, given):
         return False
     block = rounds.last(decided)[0].block + 1
-    given = rounds.rules(study.spec, sum(each.block == 0 for each in decided))
     curves = metrics.read(database, study.final_id, "return")
     made = rounds.after(block, decided, trials, curves, given)
     search = database.trials(study.search_id)
@@ -57,7 +58,7 @@ def advance(database: Database, study: Study) -> bool:
         decisions.insert(connection, study.final_id, made)
         insert_trials(connection, study.final_id, templates)
     for each in made:
-        if each.verdict in ("out", "failed", "wins"):
+        if each.verdict in ("out", "failed", "wins", *VERDICTS):
             log.info(each.verdict, study=study.name, block=block, trial=each.trial, why=each.why)
     return True
 
@@ -65,7 +66,7 @@ def advance(database: Database, study: Study) -> bool:
 def to_come(
     study: Study, decided: Sequence[Decided], search: Sequence[FrozenTrial]
 ) -> list[FrozenTrial]:
-    """The trials that follow from what was decided last: a block, or the winner's confirmation.
+    """The trials that follow from what was decided last: of the race or the winner's confirmation.
 
     Args:
         study: Whose final stage it is.
@@ -85,9 +86,13 @@ def to_come(
             seeds = race_seeds(spec.seed, first + each.finalist, given.seeds * given.blocks)
             seeds = spec.handed(seeds)
             groups, more = [seeds[done : done + given.seeds]], {}
-        elif each.verdict == "wins" and spec.final.confirm:
-            seeds = confirmation_seeds(spec.seed, first + each.finalist, spec.final.confirm)
-            groups, more = seed_groups(spec.handed(seeds), agents), {rounds.CONFIRMS: True}
+        elif each == rounds.to_confirm(decided) and spec.final.confirm:
+            most = spec.final.most_confirming
+            seeds = confirmation_seeds(spec.seed, first + each.finalist, most)
+            done = each.seeds if each.verdict == "confirming" else 0
+            end = spec.final.next_confirming(agents, done)
+            seeds = spec.handed(seeds)[done:end]
+            groups, more = seed_groups(seeds, agents), {rounds.CONFIRMS: True}
         else:
             continue
         templates += [

@@ -12,9 +12,23 @@ from typing import Literal
 import numpy as np
 
 from coordinator.race.chances import Known, chances
+from coordinator.race.narrowing import Narrowing
 
-# "enters" is said of those that the search chose, before the first block.
-Verdict = Literal["enters", "stays", "waits", "out", "failed", "wins", "equivalent", "behind"]
+# "enters" is said of those that the search chose, before the first block; the last three of a
+# winner that is confirmed until its interval is narrow (`coordinator.race.narrowing`).
+Verdict = Literal[
+    "enters",
+    "stays",
+    "waits",
+    "out",
+    "failed",
+    "wins",
+    "equivalent",
+    "behind",
+    "confirming",
+    "confirmed",
+    "spent",
+]
 
 # Scores that differ by no more than this share of the highest count as equally good.
 MARGIN = 0.01
@@ -30,6 +44,7 @@ class Rules:
     seeds: int  # of each in a block
     blocks: int  # at most so many of each
     error: float  # the probability with which the best finalist may be removed
+    narrowing: Narrowing | None = None  # what its winner is confirmed until; None: not looked at
 
     @property
     def most(self) -> int:

@@ -14,6 +14,7 @@ from coordinator.fresh import Fresh, agents_of, fresh
 from coordinator.intervals import share_at_least
 from coordinator.race import rounds
 from coordinator.race.course import entered
+from coordinator.race.narrowing import Narrowing
 from trialfleet.store.metrics import Curve
 from trialfleet.store.steering.decisions import Decided
 from trialfleet.study.spec import Spec
@@ -55,7 +56,7 @@ def summary(decided: Sequence[Decided], found: Sequence[Fresh], spec: Spec) -> d
     """The race in numbers."""
     given, ends = rounds.rules(spec, len(found)), rounds.ends(decided).values()
     return {
-        "blocks": max(each.block for each in decided),
+        "blocks": max(each.block for each in rounds.of_the_race(decided)),
         "block_seeds": given.seeds,
         "most_blocks": given.blocks,
         "error": given.error,
@@ -78,7 +79,8 @@ def confirmed(
 
     Returns:
         The winner with its agents of the confirmation; their numbers as JSON, of which `solved` is
-        None where nobody says what a solved task returns.
+        None where nobody says what a solved task returns, and `until` where the study says how
+        many seeds they are.
     """
     row = winner.row
     agents = [agent for trial in final for agent in agents_of(trial, curves)]
@@ -95,14 +97,24 @@ def confirmed(
         "search_score": row["search_score"],
         "gap": row["search_score"] - mean,
         "area": float(np.mean([agent.area for agent in agents])),
+        "until": _until(scores, spec),
         "solved": _solved(scores, _threshold(final, spec), sequential=_sequential(spec)),
     }
     return replace(winner, row={**row, **found}, agents=agents), found
 
 
+def _until(scores: Sequence[float], spec: Spec) -> dict[str, Any] | None:
+    """What the seeds were to reach, and whether they did; None where their number is fixed."""
+    narrowing = Narrowing.of(spec)
+    if narrowing is None:
+        return None
+    reached = narrowing.narrow(narrowing.interval(scores))
+    return {"width": narrowing.width, "most": narrowing.most, "reached": reached}
+
+
 def _sequential(spec: Spec) -> bool:
     """Whether the scores decided how many seeds confirm the winner."""
-    return not isinstance(spec.final.confirm, int)
+    return spec.final.until is not None
 
 
 def _solved(

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from coordinator.finalists import Finalist
 from coordinator.race.decisions import Decision, Racer, Rules, decide
+from coordinator.race.narrowing import VERDICTS, Narrowing
 from trialfleet.store.metrics import Curve
 from trialfleet.store.steering.decisions import Decided
 from trialfleet.study.measures import as_score
@@ -34,6 +35,7 @@ def rules(spec: Spec, finalists: int) -> Rules:
         seeds=spec.final.block(agents),
         blocks=spec.final.blocks(agents),
         error=spec.final.error,
+        narrowing=Narrowing.of(spec),
     )
 
 
@@ -65,13 +67,19 @@ def last(decided: Sequence[Decided]) -> list[Decided]:
 
 
 def winner(decided: Sequence[Decided]) -> int | None:
-    """The rank of the one that won by what was decided last."""
-    return next((each.finalist for each in last(decided) if each.verdict == "wins"), None)
+    """The rank of the one that has won, by what was decided last."""
+    won = ("wins", *VERDICTS)
+    return next((each.finalist for each in last(decided) if each.verdict in won), None)
+
+
+def of_the_race(decided: Sequence[Decided]) -> list[Decided]:
+    """The decisions of the race alone, without those of a confirmation."""
+    return [each for each in decided if each.verdict not in VERDICTS]
 
 
 def ends(decided: Sequence[Decided]) -> dict[int, Decided]:
-    """What was decided last of each finalist, by rank."""
-    return {each.finalist: each for each in decided}
+    """What the race decided last of each finalist, by rank."""
+    return {each.finalist: each for each in of_the_race(decided)}
 
 
 def standing(decided: Sequence[Decided]) -> list[int]:
@@ -89,6 +97,18 @@ def to_train(decided: Sequence[Decided]) -> list[int]:
     return [each.finalist for each in last(decided) if each.verdict in ("enters", "stays")]
 
 
+def to_confirm(decided: Sequence[Decided]) -> Decided | None:
+    """What was decided last of the winner, if seeds that confirm it follow from that."""
+    return next((each for each in last(decided) if each.verdict in ("wins", "confirming")), None)
+
+
+def undecided(decided: Sequence[Decided], trials: Sequence[FrozenTrial], given: Rules) -> bool:
+    """Whether another decision follows from the trials of the next block."""
+    if to_train(decided) or unconfirmed(decided, trials):
+        return True
+    return given.narrowing is not None and to_confirm(decided) is not None
+
+
 def after(
     block: int,
     decided: Sequence[Decided],
@@ -96,7 +116,7 @@ def after(
     curves: Mapping[int, Curve],
     given: Rules,
 ) -> list[Decided]:
-    """What is decided after this block.
+    """What is decided after this block: of those that race, or of the winner's confirmation.
 
     Args:
         block: All its trials have ended.
@@ -106,6 +126,9 @@ def after(
         given: The race's rules.
     """
     entered = {each.finalist: each for each in decided if each.block == 0}
+    won = winner(decided)
+    if won is not None and given.narrowing and not unconfirmed(decided, trials):
+        return [_narrowed(entered[won], block, trials, given.narrowing)]
     racers = [_racer(entered[rank], block, trials, curves) for rank in standing(decided)]
     if all(racer.failures for racer in racers):
         # The winner could not be confirmed. Whoever had left for it is better than nobody.
@@ -133,7 +156,7 @@ def again(
     made = list(decided)
     trained = max((trial.user_attrs[BLOCK] for trial in trials), default=0)
     block = 1
-    while block <= trained and (to_train(made) or unconfirmed(made, trials)):
+    while block <= trained and undecided(made, trials, given):
         made += after(block, made, trials, curves, given)
         block += 1
     return made
@@ -162,6 +185,28 @@ def confirming(rank: int, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 def _own(rank: int, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.user_attrs["finalist"] == rank]
+
+
+def _narrowed(
+    entry: Decided, block: int, trials: Sequence[FrozenTrial], given: Narrowing
+) -> Decided:
+    """What is decided of the winner after a block of its confirmation."""
+    scores = [
+        score
+        for trial in confirming(entry.finalist, trials)
+        if trial.user_attrs[BLOCK] <= block
+        for score in trial.user_attrs["scores"]
+    ]
+    verdict, why = given.decide(scores)
+    return Decided(
+        block=block,
+        finalist=entry.finalist,
+        trial=entry.trial,
+        verdict=verdict,
+        seeds=len(scores),
+        mean=float(np.mean(scores)),
+        why=why,
+    )
 
 
 def _racer(

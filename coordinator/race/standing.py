@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 
 from coordinator.finalists import seed_groups
 from coordinator.race import rounds
+from coordinator.race.narrowing import VERDICTS
 from trialfleet.store.steering import decisions
+from trialfleet.store.steering.decisions import Decided
 from trialfleet.store.studies import Study
+from trialfleet.study.spec import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +26,18 @@ class RaceStands:
     finalists: int  # that entered
     standing: int  # that can still win
     confirming: int | None  # the search's trial that has won, and is being confirmed
+    # of a confirmation until the interval is narrow: how many seeds it has had, how many more may
+    # follow those that are being trained, and how wide its interval was
+    confirming_seeds: int = 0
+    confirming_to_come: int = 0
+    confirming_told: str = ""
 
     @property
     def told(self) -> str:
         """In a few words."""
         if self.confirming is not None:
-            return f"trial {self.confirming} has won the race and is being confirmed"
+            won = f"trial {self.confirming} has won the race and is being confirmed"
+            return f"{won}: {self.confirming_told}" if self.confirming_told else won
         return (
             f"race: block {self.block}, at most {self.most_blocks} for each, "
             f"{self.standing} of {self.finalists} finalists left"
@@ -40,7 +51,7 @@ def race_stands(connection: Connection, study: Study) -> RaceStands | None:
     decided = decisions.read(connection, study.final_id)
     if not decided:
         return None
-    last, won = rounds.last(decided), rounds.winner(decided)
+    won, last = rounds.winner(decided), rounds.last(rounds.of_the_race(decided))
     entered = sum(each.block == 0 for each in decided)
     return RaceStands(
         block=last[0].block + (won is None),
@@ -48,22 +59,41 @@ def race_stands(connection: Connection, study: Study) -> RaceStands | None:
         finalists=entered,
         standing=1 if won is not None else len(rounds.standing(decided)),
         confirming=next((each.trial for each in last if each.finalist == won), None),
+        **_confirmation(study.spec, decided),
     )
+
+
+def _confirmation(spec: Spec, decided: Sequence[Decided]) -> dict[str, Any]:
+    """Where a confirmation stands that goes on until its interval is narrow."""
+    until, won = spec.final.until, rounds.winner(decided)
+    if until is None or won is None:
+        return {}
+    looked = next(each for each in rounds.last(decided) if each.finalist == won)
+    done = looked.seeds if looked.verdict in VERDICTS else 0
+    told = f"{done} of at most {until.most} seeds"
+    told += f", {looked.why}" if done else f", until its 95% interval is {until.width:g} wide"
+    to_come = 0
+    if rounds.to_confirm(decided) is not None:
+        to_come = until.most - spec.final.next_confirming(spec.task.seeds, done)
+    return {"confirming_seeds": done, "confirming_to_come": to_come, "confirming_told": told}
 
 
 def trials_to_come(study: Study, stands: RaceStands | None) -> int:
     """How many trials of the final stage are to be enqueued yet, as far as can be said.
 
     A fixed stage has all of them at once. Of a race that has not begun, half of the blocks are
-    expected to be trained; of one that has, half of what is left.
+    expected to be trained; of one that has, half of what is left. So it is with a confirmation
+    that goes on until its interval is narrow.
     """
     final, agents = study.spec.final, study.spec.task.seeds
     finalists = min(final.top, study.budget)
     if not study.spec.races:
         return finalists * len(seed_groups(list(range(final.seeds)), agents))
-    confirming = len(seed_groups(list(range(final.confirm)), agents)) if final.confirm else 0
+    confirming = -(-final.most_confirming // agents)
+    if final.until is not None:
+        confirming = -(-confirming // 2)
     if stands is None:
         return finalists * -(-final.blocks(agents) // 2) + confirming
     if stands.confirming is not None:
-        return 0
+        return -(-stands.confirming_to_come // agents) // 2
     return stands.standing * (max(0, stands.most_blocks - stands.block) // 2) + confirming

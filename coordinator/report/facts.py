@@ -172,7 +172,7 @@ def _test_seeds(spec: Spec) -> str:
     if not spec.races:
         return f"{final.seeds} for each of {final.top} finalists"
     race = f"at most {final.blocks(agents) * final.block(agents)} for each of {final.top} finalists"
-    return f"{race}, and {final.confirm} more for the winner, which the answer is of"
+    return f"{race}; the answer is of the winner on {final.confirming_told}"
 
 
 def _trained(task: Task) -> list[tuple[str, str]]:

@@ -185,7 +185,8 @@ FINALS = (
         finalist integer NOT NULL,  -- its rank
         trial integer NOT NULL,  -- its number in the search
         verdict text NOT NULL CHECK (verdict IN (
-            'enters', 'stays', 'waits', 'out', 'failed', 'wins', 'equivalent', 'behind')),
+            'enters', 'stays', 'waits', 'out', 'failed', 'wins', 'equivalent', 'behind',
+            'confirming', 'confirmed', 'spent')),
         seeds integer NOT NULL,
         mean float8,
         p float8,

@@ -215,17 +215,28 @@ def _race(
         if "confirms" not in trial["attributes"]
     ):
         broken.append(f"race: a block that has not {block} seeds")
-    won = [each for each in decided if each.verdict == "wins"]
-    for each in won:
-        seeds = [
-            seed
-            for trial in final
-            if (trial["attributes"]["finalist"], trial["attributes"]["block"])
-            == (each.finalist, each.block + 1)
-            for seed in trial["attributes"]["seeds"]
-        ]
-        if len(seeds) != asked["confirm"]:
-            broken.append(f"race: {len(seeds)} seeds confirm the winner, not {asked['confirm']}")
-    if whole and (not won or won[-1].block != last):
-        broken.append("race: nobody won it by the last decision")
+    # A fixed number of seeds confirms a winner at once; or seeds are trained in blocks, each of
+    # which follows from a look, until a last look ends it.
+    until = asked["confirm"] if isinstance(asked["confirm"], dict) else None
+    by_block = Counter(
+        (trial["attributes"]["finalist"], trial["attributes"]["block"])
+        for trial in final
+        if "confirms" in trial["attributes"]
+        for _ in trial["attributes"]["seeds"]
+    )
+    confirmed = {
+        (each.finalist, each.block + 1)
+        for each in decided
+        if each.verdict in ("wins", "confirming") and asked["confirm"]
+    }
+    if by_block.keys() != confirmed:
+        broken.append(f"race: {by_block.keys()} confirm a winner, due were {confirmed}")
+    for rank in {rank for rank, _ in by_block}:
+        seeds = sum(count for (each, _), count in by_block.items() if each == rank)
+        if seeds > until["most"] if until else seeds != asked["confirm"]:
+            broken.append(f"race: {seeds} seeds confirm {rank}, {asked['confirm']} were asked for")
+    ending = {each.verdict for each in decided if each.block == last}
+    over = {"confirmed", "spent"} if until else {"wins"}
+    if whole and not ending & over:
+        broken.append(f"race: its last decision is {ending}, nobody's end")
     return broken

@@ -91,7 +91,7 @@ def trivial_study(
     top: int = 2,
     race: bool = False,
     final_seeds: int = 3,
-    confirm: int = 0,
+    confirm: int | str = 0,
     objectives: str = '["score"]',
     over_seeds: str = "mean",
     more: str = "",

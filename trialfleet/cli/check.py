@@ -9,12 +9,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from coordinator.intervals import STUDENT_FROM
 from coordinator.judged import asked
+from coordinator.race.narrowing import Narrowing, narrowest, seeds_for
 from trialfleet.checking.mistakes import FieldError
 from trialfleet.cli.trying import Tried, try_task
 from trialfleet.errors import StudyFileError
 from trialfleet.search import space
 from trialfleet.study.file import load
+from trialfleet.study.final import Final
 from trialfleet.study.spec import Spec
 
 
@@ -45,6 +48,7 @@ def study_report(spec: Spec, tried: Tried | None) -> RenderableType:
         "study": f"{spec.name} (seed {spec.seed}, digest {spec.digest[:12]})",
         **_task(spec, tried),
         "objective": asked(spec),
+        "returns": f"{spec.returns}" if spec.returns else "no bounds known (task.returns)",
         "search": f"{_trials(spec)}, sampler {_options(sampler)}, pruner {_options(pruner)}",
         "final": _final(spec),
     }.items():
@@ -60,16 +64,15 @@ def study_report(spec: Spec, tried: Tried | None) -> RenderableType:
     seeds = finalists * final.seeds
     if spec.races:
         agents = task.seeds
-        seeds = finalists * final.block(agents) * final.blocks(agents) + final.confirm
+        seeds = finalists * final.block(agents) * final.blocks(agents) + final.most_confirming
     retraining = seeds * task.train_steps
     cost = (
         f"cost: {spec.budget} trials × {task.seeds} seeds × {task.train_steps:,} steps = "
         f"{searching:,} agent-steps at most (pruning saves some), and {retraining:,} in the "
         f"final stage{' at most (the race saves some)' if spec.races else ''}"
     )
-    warnings = (
-        [Text(f"warning: {each}", style="yellow") for each in tried.warnings] if tried else []
-    )
+    odd = [*(tried.warnings if tried else ()), *_out_of_reach(spec)]
+    warnings = [Text(f"warning: {each}", style="yellow") for each in odd]
     return Group(facts, table, Text(cost), *warnings)
 
 
@@ -82,12 +85,44 @@ def _final(spec: Spec) -> str:
         fixed = f"the best {top} × {final.seeds} fresh seeds{episodes}"
         why = "; no race, as the mean score alone does not decide" if final.race else ""
         return fixed + why
-    confirmed = f"; then the winner × {final.confirm} fresh seeds" if final.confirm else ""
+    confirmed = f"; then the winner × {_confirming(final)}" if final.confirm else ""
     blocks = final.blocks(agents)
     return (
         f"a race of the best {top} × at most {blocks} block{'' if blocks == 1 else 's'} of "
         f"{final.block(agents)} fresh seeds{episodes}, error {final.error:g}{confirmed}"
     )
+
+
+def _confirming(final: Final) -> str:
+    """The seeds of a confirmation."""
+    if final.until is None:
+        return f"{final.confirm} fresh seeds"
+    return (
+        f"fresh seeds until its 95% interval is {final.until.width:g} wide,"
+        f" {final.until.most} at most"
+    )
+
+
+def _out_of_reach(spec: Spec) -> list[str]:
+    """That the winner's interval cannot become as narrow as asked for, whatever seeds score."""
+    narrowing = Narrowing.of(spec)
+    if narrowing is None:
+        return []
+    least = narrowest(narrowing)
+    if least is None:
+        if narrowing.most >= STUDENT_FROM:
+            return []
+        return [
+            f"final.confirm: without bounds of returns (task.returns) there is an interval of"
+            f" {STUDENT_FROM} seeds or more, and most is {narrowing.most}"
+        ]
+    if least <= narrowing.width:
+        return []
+    return [
+        f"final.confirm: with returns from {narrowing.returns} the interval of {narrowing.most}"
+        f" seeds is {least:.3g} wide even if every seed scores the same, so {narrowing.width:g} is"
+        f" out of reach; {seeds_for(narrowing)} seeds are the least for it"
+    ]
 
 
 def _trials(spec: Spec) -> str:

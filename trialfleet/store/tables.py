@@ -95,7 +95,8 @@ decisions = Table(
     Column("made_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     CheckConstraint("block >= 0", name="decisions_block_check"),
     CheckConstraint(
-        "verdict IN ('enters', 'stays', 'waits', 'out', 'failed', 'wins', 'equivalent', 'behind')",
+        "verdict IN ('enters', 'stays', 'waits', 'out', 'failed', 'wins', 'equivalent', 'behind',"
+        " 'confirming', 'confirmed', 'spent')",
         name="decisions_verdict_check",
     ),
 )

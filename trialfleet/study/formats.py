@@ -3,7 +3,8 @@
 A stored study has every default written out, so a later version's defaults change nothing in it.
 Whoever adds, renames or redefines a field of the study file raises FORMAT, and adds a step that
 says in the new form what the old one meant. A field that stays out of the text where it says
-nothing (`task.returns`) needs no new form: a version that does not know it refuses it by its name.
+nothing (`task.returns`), or a value that none had before (the table `final.confirm`), needs no new
+form: a version that does not know it refuses it by its name.
 """
 
 from __future__ import annotations

@@ -198,6 +198,13 @@ class Spec(Strict):
                 f" {', '.join(map(str, self.search.objectives))}; must be 0",
                 at="search.audit",
             )
+        if self.final.until and not self.races:
+            raise FieldError(
+                "confirms the winner of a race until an interval is narrow, and this study has no"
+                ' race, which takes final.race, the objective score, over_seeds = "mean" and no'
+                " constraints; must be a number or left out",
+                at="final.confirm",
+            )
         if self.final.top > self.budget and self.final.top != DEFAULT_TOP:
             points = self.budget < self.search.trials
             what = "there are configurations" if points else "search.trials"

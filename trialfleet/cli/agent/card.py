@@ -115,6 +115,7 @@ def _answer(study: Study, played: Played, files: Collection[str]) -> list[str]:
         f"Over episodes: {shown(played.certainty.told(like=played.mean))}. Over seeds: "
         f"{shown('. '.join(filter(None, (found.interval_told, found.caveat_told))))}.",
         "",
+        *([f"{found.until_told}.", ""] if found.until else []),
         *([f"{found.solved_told}.", ""] if found.solved else []),
         f"The agent is the best of those {len(found.scores)}; the second row is what to expect of "
         "a training with these hyperparameters"
@@ -158,7 +159,7 @@ def _chosen(study: Study) -> str:
             f"trained the best {final.top} again on {final.seeds} fresh seeds, and chose the "
             "winner by those."
         )
-    confirmed = f", and trained the winner on {final.confirm} more" if final.confirm else ""
+    confirmed = f", and trained the winner on {final.confirming_told}" if final.confirm else ""
     return (
         f"let the best {len(_result(study)['finalists'])} race on up to "
         f"{race['block_seeds'] * race['most_blocks']} fresh seeds{confirmed}."

@@ -76,6 +76,7 @@ def _raced(study: Study, audited: Audited | None) -> RenderableType:
         _winner(study, found),
         found.interval_told,
         *([found.caveat_told] if found.caveat_told else []),
+        *([found.until_told] if found.until else []),
         *([found.solved_told] if found.solved else []),
         f"the search had promised {as_score(found.search_score)}"
         f" (gap {as_score(found.gap, like=found.mean, sign='+')})",

@@ -27,7 +27,9 @@ class Decided:
     finalist: int  # its rank
     trial: int  # its number in the search
     verdict: str
-    seeds: int  # of it by then: of the search in block 0, of the race from then on
+    # of it by then: of the search in block 0, of the race from then on; of its confirmation where
+    # the verdict is on that
+    seeds: int
     mean: float | None  # over these; in block 0 the shrunken one that it was ranked by
     p: float | None = None  # the probability that it is the best of those that stood
     level: float | None = None  # with which it leaves; None where p is
