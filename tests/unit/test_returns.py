@@ -135,8 +135,8 @@ WAYS: list[dict[str, Any]] = [{}, {"compiled": True}, {"tensors": True}]
 @pytest.mark.parametrize("ways", WAYS, ids=["pytorch", "compiled", "tensors"])
 def test_an_episode_outside_of_them_ends_the_training(ways: dict[str, Any]) -> None:
     # Both agents' means are within: it is the single episode that counts.
-    first = ends(training([4, 5], PARAMS, **ways))[0]
-    assert isinstance(first, Evaluation)
+    events = training([4, 5], PARAMS, **ways).run()
+    first = next(event for event in events if isinstance(event, Evaluation))
     running = limited(Returns(low=0, high=float(first.metrics["return"].max())), **ways)
     says = r"agent \d \(seed \d\): an episode of CartPole-v1 returned \d+ at step 300, outside of"
     with pytest.raises(OutsideReturnsError, match=rf"{says} task\.returns \(0 to [\d.]+\)"):

@@ -36,6 +36,7 @@ FIELDS: list[tuple[str, str, str, list[str]]] = [
     ("task", "wrappers = ['worker:C']", "task.wrappers.[0].name", ["Trialfleet's own"]),
     ("task", "wrappers = [{ a = 1 }]", "task.wrappers.[0].name", ["is missing"]),
     ("task", "wrappers = [{ name = 'm:C', a = nan }]", "task.wrappers.[0].a", ["finite"]),
+    ("task", "returns = 500", "task.returns", ["500; must be { low = …, high = … }, the least"]),
     ("task", "seeds = 0", "task.seeds", ["0;", f"{WHOLE} 1 to 256"]),
     ("task", "seeds = 257", "task.seeds", ["257;", f"{WHOLE} 1 to 256"]),
     ("task", "seeds = true", "task.seeds", ["true;", WHOLE]),

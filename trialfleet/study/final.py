@@ -70,8 +70,8 @@ class Final(Strict):
     seeds: Annotated[int, Whole(1, 256)] = 12
     # the probability with which the race may remove the best finalist
     error: Annotated[float, Real(0, 0.5, exclusive_low=True)] = 0.2
-    # fresh agents that confirm the winner of a race; 0: none, and the race's figures are the answer.
-    # Or as many as make the interval of their mean narrow: { width = …, most = … }
+    # fresh agents that confirm the winner of a race; 0: none, and the race's figures are the
+    # answer; a table: until the interval of their mean is at most so wide, or most are trained
     confirm: Annotated[int | UntilNarrow, Confirming()] = 30
     # episodes of each fresh agent, with greedy actions
     episodes: Annotated[int, Whole(1, MAX_EPISODES)] = 150
