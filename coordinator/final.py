@@ -57,7 +57,9 @@ def begin_final(database: Database, study: Study) -> list[Finalist]:
             changed = (found.budget, found.stopped) != (study.budget, study.stopped)
             if changed or not is_over(found, counts):
                 return []
-            final_id = optuna_study(connection, study.spec, study.final_name)
+            final_id = optuna_study(
+                connection, study.spec, study.final_name, attributes={"digest": study.digest}
+            )
             if entries:
                 decisions.insert(connection, final_id, entries)
             insert_trials(connection, final_id, templates)

@@ -21,7 +21,8 @@ from trialfleet.store.storage import Database
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
 
-_RENAME = re.compile(r"/api/studies/(\d{1,9})/rename/?")
+# The database refuses it whatever the address looks like; this is for a reason that is shown.
+_RENAME = re.compile(r"/api/studies/(\d+)/rename/?")
 _READING = ("GET", "HEAD", "OPTIONS")
 
 

@@ -84,6 +84,7 @@ BEGIN
         locked := subject;
     END LOOP;
 
+    PERFORM fleet.steer();  -- until the attempt is there
     -- SKIP LOCKED: a row that a reaper is about to change is not worth waiting for. And nobody
     -- looks through a long study for what the counters say is not there.
     SELECT t.trial_id, t.number INTO trial_id, number FROM public.trials t

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -12,6 +13,7 @@ import optuna
 import pytest
 from sqlalchemy import text
 
+from coordinator.dashboard import server as dashboard
 from coordinator.dashboard.server import make_dashboard
 from tests.support.studies import create, take, train_by_hand
 from trialfleet.artifacts.stores import open_store
@@ -64,11 +66,27 @@ def test_our_study_keeps_its_name_and_the_pages_work(database: Database, address
     study = create(database)
     train_by_hand(database, study, take(database), scores=[1.0, 2.0])
     path = f"/api/studies/{study.search_id}"
-    assert ask(address, "POST", f"{path}/rename", study_name="other") == 409
+    for same in (path, f"/api/studies/{study.search_id:010d}"):
+        assert ask(address, "POST", f"{same}/rename", study_name="other") == 409
+    assert ask(address, "POST", f"/api/studies/{10**12}/rename", study_name="other") >= 400
     assert ask(address, "GET", path) == 200
     assert studies.find(database, "trivial").search_id == study.search_id
     with database.transaction() as connection:
         assert connection.scalar(text("SELECT count(*) FROM public.studies")) == 1
+
+
+def test_the_database_itself_refuses_another_name(
+    database: Database, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = create(database)
+    train_by_hand(database, study, take(database), scores=[1.0, 2.0])
+    monkeypatch.setattr(dashboard, "_RENAME", re.compile("never"))
+    path = f"/api/studies/{study.search_id}"
+    assert ask(address, "POST", f"{path}/rename", study_name="other") == 500
+    assert [each.name for each in studies.find_all(database)] == [study.name]
+    with database.transaction() as connection:
+        names = connection.scalars(text("SELECT study_name FROM public.studies")).all()
+    assert names == [study.name]
 
 
 def test_a_study_of_stock_optunas_is_renamed(database: Database, address: str) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.support.studies import create, expire, extend, finish, states, take
 from trialfleet.errors import LeaseLostError
-from trialfleet.postgres.outages import lease_was_lost
+from trialfleet.postgres.outages import chain, lease_was_lost
 from trialfleet.postgres.waiting import wait_until
 from trialfleet.store import leases, metrics
 from trialfleet.store.leases import Claim
@@ -176,6 +176,229 @@ def test_a_finished_trial_under_an_open_lease_is_final_too(database: Database) -
         assert refusal(database, put(table), claim, fence=claim.fence) == "FL002"
 
 
+# How the database answers each writer, by the trial's situation: a SQLSTATE, or None for a write
+# that is let through. A stranger carries no fence, as stock Optuna; a steerer none either, but says
+# that it steers; a former holder's lease has ended, and another's is of another trial.
+ANSWERS: dict[str, dict[str, str | None]] = {
+    "enqueued": {"another": "FL001", "stranger": "FL004", "steerer": None},
+    "given back": {"former": "FL001", "another": "FL001", "stranger": "FL004", "steerer": None},
+    "leased": {
+        **{"holder": None, "former": "FL001", "another": "FL001"},
+        **{"stranger": "FL001", "steerer": "FL001"},
+    },
+    "running without a lease": {"another": "FL001", "stranger": "FL004", "steerer": None},
+    "complete": {"former": "FL001", "another": "FL001", "stranger": "FL002", "steerer": "FL002"},
+    "pruned": {"former": "FL001", "another": "FL001", "stranger": "FL002", "steerer": "FL002"},
+    "failed": {"former": "FL001", "another": "FL001", "stranger": "FL002", "steerer": "FL002"},
+    "enqueued in a final stage": {"another": "FL001", "stranger": "FL004", "steerer": None},
+    "complete in a final stage": {"another": "FL001", "stranger": "FL002", "steerer": "FL002"},
+    "stock Optuna's, waiting": {"another": "FL001", "stranger": None, "steerer": None},
+    "stock Optuna's, running": {"another": "FL001", "stranger": None, "steerer": None},
+    "stock Optuna's, complete": {"another": "FL001", "stranger": None, "steerer": None},
+}
+
+
+def situated(database: Database) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """A trial in each situation, by id, and the fences of those who have or had leases."""
+    study = create(database, trials=20)
+    fences: dict[str, dict[str, int]] = {name: {} for name in ANSWERS}
+    trials: dict[str, int] = {}
+    stale, current = taken_over(database)
+    trials["leased"] = current.trial_id
+    fences["leased"] = {"holder": current.fence, "former": stale.fence}
+    for name, state in (("complete", "COMPLETE"), ("pruned", "PRUNED"), ("failed", "FAIL")):
+        claim = take(database)
+        trials[name], fences[name] = claim.trial_id, {"former": claim.fence}
+        finish(database, claim, state=state)  # type: ignore[arg-type]
+    another, released = take(database), take(database)
+    trials["given back"], fences["given back"] = released.trial_id, {"former": released.fence}
+    leases.release(database, released)
+    stock = optuna.create_study(storage=database.optuna_storage())
+    trials["stock Optuna's, waiting"] = _add(database, stock._study_id, "WAITING")
+    trials["stock Optuna's, running"] = _add(database, stock._study_id, "RUNNING")
+    trials["stock Optuna's, complete"] = _add(database, stock._study_id, "COMPLETE")
+    trials["enqueued"] = _add(database, study.search_id, "WAITING")
+    trials["running without a lease"] = _add(database, study.search_id, "RUNNING")
+    final = optuna.create_study(storage=database.optuna_storage())
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE fleet.studies SET final_id = :id"), {"id": final._study_id})
+    trials["enqueued in a final stage"] = _add(database, final._study_id, "WAITING")
+    trials["complete in a final stage"] = _add(database, final._study_id, "COMPLETE")
+    for name in ANSWERS:
+        fences[name]["another"] = another.fence
+    return trials, fences
+
+
+def _add(database: Database, study_id: int, state: str) -> int:
+    with database.transaction() as connection:
+        life.steer(connection)
+        return int(
+            connection.execute(
+                text(
+                    "INSERT INTO public.trials (study_id, number, state) SELECT :study_id,"
+                    " count(*), CAST(:state AS public.trialstate) FROM public.trials"
+                    " WHERE study_id = :study_id RETURNING trial_id"
+                ),
+                {"study_id": study_id, "state": state},
+            ).scalar_one()
+        )
+
+
+def test_who_may_write_what(database: Database) -> None:
+    trials, fences = situated(database)
+    found: dict[str, dict[str, set[str | None]]] = {
+        name: {writer: set() for writer in answers} for name, answers in ANSWERS.items()
+    }
+    for name, trial_id in trials.items():
+        for writer in ANSWERS[name]:
+            for table in CHANGES:
+                with database.engine.connect() as connection, connection.begin() as transaction:
+                    if table in ROWS:
+                        _become(connection, writer, fences[name].get(writer))
+                        found[name][writer].add(_answer(connection, put(table), trial_id))
+                        _put_unguarded(connection, table, trial_id)
+                    _become(connection, writer, fences[name].get(writer))
+                    found[name][writer].add(_answer(connection, change(table), trial_id))
+                    transaction.rollback()
+    assert found == {
+        name: {writer: {answer} for writer, answer in answers.items()}
+        for name, answers in ANSWERS.items()
+    }
+
+
+def _become(connection: Connection, writer: str, fence: int | None) -> None:
+    connection.execute(
+        text(
+            "SELECT set_config('fleet.fence', :fence, true), set_config('fleet.steering', '', true)"
+        ),
+        {"fence": "" if fence is None else str(fence)},
+    )
+    if writer == "steerer":
+        life.steer(connection)
+
+
+def _put_unguarded(connection: Connection, table: str, trial_id: int) -> None:
+    """Put a row there to be changed."""
+    connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+    connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER fleet_guard"))
+    connection.execute(text(f"{put(table)} ON CONFLICT DO NOTHING"), {"trial_id": trial_id})
+    connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+    connection.execute(text(f"ALTER TABLE {table} ENABLE TRIGGER fleet_guard"))
+
+
+def _answer(connection: Connection, statement: str, trial_id: int) -> str | None:
+    """The SQLSTATE of its refusal; None, and nothing is written, if it would be let through."""
+    attempt = connection.begin_nested()
+    try:
+        connection.execute(text(statement), {"trial_id": trial_id})
+    except DBAPIError as exc:
+        return str(getattr(exc.orig, "pgcode", None))
+    finally:
+        attempt.rollback()
+    return None
+
+
+def stock_study(database: Database, study: Study) -> optuna.Study:
+    """The study as stock Optuna opens it, on a storage of its own."""
+    url = database.url.render_as_string(hide_password=False)
+    return optuna.load_study(study_name=study.name, storage=optuna.storages.RDBStorage(url))
+
+
+@contextmanager
+def a_stranger_refused(words: str) -> Iterator[None]:
+    """Expect the database to refuse a stranger with these words; Optuna may wrap the error."""
+    with pytest.raises(Exception) as refused:  # noqa: PT011
+        yield
+    codes = [getattr(error, "pgcode", None) for error in chain(refused.value)]
+    # Stock Optuna may set a result's state before its values, which finished trials refuse.
+    assert {"FL004", "FL002"} & {*codes}
+    assert words in "".join(str(error) for error in chain(refused.value))
+
+
+OURS = "belongs to Trialfleet"
+# What stock Optuna does that is not its to do.
+STRANGE: dict[str, Callable[[optuna.Study], object]] = {
+    "ask": lambda study: study.ask(),
+    # As the dashboard does: Study.tell looks at the state itself.
+    "tell a waiting trial": lambda study: study._storage.set_trial_state_values(
+        study.get_trials()[0]._trial_id, optuna.trial.TrialState.COMPLETE, [999.0]
+    ),
+    "take a waiting trial": lambda study: study._storage.set_trial_state_values(
+        study.get_trials()[0]._trial_id, optuna.trial.TrialState.RUNNING
+    ),
+    "change a waiting trial": lambda study: study._storage.set_trial_system_attr(
+        study.get_trials()[0]._trial_id, "fixed_params", {"gamma": 0.5}
+    ),
+    "add a result": lambda study: study.add_trial(optuna.trial.create_trial(value=999.0)),
+    "optimize": lambda study: study.optimize(lambda trial: 999.0, n_trials=1),
+}
+
+
+@pytest.mark.parametrize("storage", ["stock", "ours"])
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_stranger_runs_no_trial_of_ours(database: Database, name: str, storage: str) -> None:
+    study = create(database)
+    leases.release(database, take(database))
+    theirs = (
+        stock_study(database, study) if storage == "stock" else database.optuna_study(study.name)
+    )
+    before = theirs.get_trials()
+    with a_stranger_refused("final" if name == "add a result" and storage == "stock" else OURS):
+        STRANGE[name](theirs)
+    assert theirs.get_trials() == before
+    assert states(database, study.search_id) == [(0, "WAITING")]
+    assert take(database).number == 0
+
+
+def test_a_stranger_enqueues_within_the_budget(database: Database) -> None:
+    study = create(database, trials=2)
+    theirs = stock_study(database, study)
+    theirs.enqueue_trial({"gamma": 0.95}, user_attrs={"why": "a guess"})
+    theirs.enqueue_trial({"gamma": 0.96})
+    with a_stranger_refused("all 2 trials of study trivial"):
+        theirs.enqueue_trial({"gamma": 0.97})
+    assert states(database, study.search_id) == [(0, "WAITING"), (1, "WAITING")]
+    assert theirs.get_trials()[0].user_attrs == {"why": "a guess"}
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE fleet.studies SET budget = 3, stage = 'done'"))
+    with a_stranger_refused("the search of study trivial is over"):
+        theirs.enqueue_trial({"gamma": 0.97})
+
+
+def test_a_running_row_without_a_lease_is_taken_back(database: Database) -> None:
+    study = create(database)
+    held = take(database)
+    with database.transaction() as connection:
+        life.steer(connection)
+        connection.execute(
+            text(
+                "INSERT INTO public.trials (study_id, number, state)"
+                " VALUES (:study_id, 1, 'RUNNING')"
+            ),
+            {"study_id": study.search_id},
+        )
+    assert leases.reap(database, study.name) == []
+    assert states(database, study.search_id) == [(0, "RUNNING"), (1, "WAITING")]
+    assert take(database).number == 1
+    assert leases.reap(database, study.name) == []
+    assert extend(database, held)
+
+
+def test_a_study_of_ours_keeps_its_name(database: Database) -> None:
+    study = create(database)
+    take(database)
+    theirs = stock_study(database, study)
+    with a_stranger_refused("keeps its name"), database.transaction() as connection:
+        connection.execute(text("UPDATE public.studies SET study_name = 'mine'"))
+    # As optuna-dashboard renames: copy all that Optuna knows, then delete.
+    url = database.url.render_as_string(hide_password=False)
+    with a_stranger_refused("not copied or renamed"):
+        optuna.copy_study(
+            from_study_name=study.name, from_storage=url, to_storage=url, to_study_name="mine"
+        )
+    assert theirs.user_attrs == {"digest": study.digest}
+
+
 def live_trial(database: Database, study: Study, claim: Claim) -> optuna.Trial:
     storage = database.optuna_storage(claim.fence)
     return optuna.Trial(database.optuna_study(study.name, storage=storage), claim.trial_id)
@@ -294,6 +517,7 @@ def test_a_write_waits_for_the_loss_under_way_and_is_refused(open_database: Open
     with ThreadPoolExecutor(1) as pool:
         with held_open(reaper) as connection:
             # What a reaper holds just before it commits.
+            life.steer(connection)
             life.lock(connection, claim.trial_id)
             connection.execute(leases.LOCK_ATTEMPT, {"fence": claim.fence})
             connection.execute(leases.END_ATTEMPT, {"fence": claim.fence, "outcome": "lost"})
@@ -312,6 +536,7 @@ def test_a_finish_waits_for_the_loss_under_way_and_is_refused(open_database: Ope
     claim = take(worker)
     with ThreadPoolExecutor(1) as pool:
         with held_open(reaper) as connection:
+            life.steer(connection)
             life.lock(connection, claim.trial_id)
             connection.execute(leases.LOCK_ATTEMPT, {"fence": claim.fence})
             connection.execute(leases.END_ATTEMPT, {"fence": claim.fence, "outcome": "lost"})

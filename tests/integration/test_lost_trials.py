@@ -33,6 +33,7 @@ from trialfleet.store.artifacts import checkpoints
 from trialfleet.store.leases import Claim, Lost
 from trialfleet.store.optuna.history import Curves
 from trialfleet.store.storage import Database
+from trialfleet.store.trials import reports
 from worker.reports import Reports
 from worker.trainers.protocol import Evaluation
 
@@ -202,6 +203,10 @@ def test_a_reclaimed_trial_keeps_what_it_reported_up_to_its_checkpoint(database:
     assert reported() == ([], [], set())
     with database.transaction() as connection:
         assert connection.scalar(text("SELECT count(*) FROM fleet.checkpoints")) == 0
+    # A report that a crash of the server loses is noticed after that, too: here the one at 16.
+    receipt = reports.send(database, again, sent=16, returns=[(32, 1.0)], metrics=[])
+    assert receipt.stored == 0
+    assert reported() == ([], [], set())
 
 
 def test_a_trial_lost_between_two_checkpoints_is_judged_again(database: Database) -> None:

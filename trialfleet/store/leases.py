@@ -66,7 +66,7 @@ STUDY = text("""
 """)
 DELETE_CHECKPOINT = text("DELETE FROM fleet.checkpoints WHERE trial_id = :trial_id")
 
-# The functions say what they lock, and why: migrations/versions/0008_calls.py to 0012_fleet.py.
+# The functions say what they lock, and why: migrations/functions.
 CLAIM = text("SELECT * FROM fleet.claim(:study, :claim_id, :worker, :lease)")
 CLAIM_ANY = text("""
     SELECT c.*, s.search_id FROM fleet.claim_any(
@@ -80,6 +80,7 @@ FINISH = text("""
         CAST(:system_keys AS text[]), CAST(:system_values AS text[])) AS finished
 """)
 FORGET_REPORTS = text("SELECT fleet.forget_reports(:trial_id, :step, :rungs)")
+FORGET_STEP = text("UPDATE fleet.attempts SET step = 0 WHERE fence = :fence")
 LOCK_ATTEMPT = text("""
     SELECT outcome, expires_at < now() AS expired FROM fleet.attempts
     WHERE fence = :fence FOR UPDATE
@@ -236,6 +237,8 @@ def start_over(database: Database, claim: Claim) -> None:
     with database.transaction(claim.fence) as connection:
         connection.execute(DELETE_CHECKPOINT, {"trial_id": claim.trial_id})
         connection.execute(FORGET_REPORTS, {"trial_id": claim.trial_id, "step": 0, "rungs": 0})
+        # Nothing is stored any more: a report that a crash of the server loses is noticed by this.
+        connection.execute(FORGET_STEP, {"fence": claim.fence})
 
 
 def release(database: Database, claim: Claim) -> None:
@@ -265,7 +268,7 @@ def _hold(connection: Connection, claim: Claim, *, then: str) -> bool:
 def reap(database: Database, study: str) -> list[Lost]:
     """Take back every trial whose lease has expired: WAITING, or FAIL after `max_attempts` losses.
 
-    Anyone may call it at any time; two reapers never handle the same trial.
+    A RUNNING row without a lease, which is none of our workers', goes back to WAITING, too. Anyone may call it at any time; two reapers never handle the same trial.
 
     Raises:
         StudyDeletedError: The study is gone.
@@ -274,11 +277,15 @@ def reap(database: Database, study: str) -> list[Lost]:
     with database.transaction() as connection:
         row = _study(connection, study)
         study_ids = [each for each in (row.search_id, row.final_id) if each is not None]
+        life.steer(connection)
         for trial in life.lock_expired(connection, study_ids):
             attempt = connection.execute(LOCK_ATTEMPT, {"fence": trial.fence}).one()
             if attempt.outcome is not None or not attempt.expired:
                 continue  # extended or ended while we were waiting for the lock
             lost.append(_take_back(connection, trial, max_attempts=row.max_attempts))
+        for trial in life.lock_orphans(connection, study_ids):
+            life.set_waiting(connection, trial.trial_id)
+            log.warning("took back a trial that no worker of ours runs", trial=trial.number)
     for each in lost:
         log.warning("took back a lost trial", trial=each.number, worker=each.worker, now=each.state)
     return lost
@@ -308,6 +315,7 @@ def abandon(
         unbegun_only: Only those that no worker has ever claimed.
     """
     life.lock_study(connection, study_id)
+    life.steer(connection)
     failed = 0
     for trial in life.lock_pending(connection, study_id, unbegun_only=unbegun_only):
         if trial.fence is not None:

@@ -50,6 +50,20 @@ LOCK_EXPIRED = text("""
     ORDER BY t.trial_id
     FOR NO KEY UPDATE OF t SKIP LOCKED
 """)
+# RUNNING rows that nobody has a lease of: no worker of ours leaves one. The counters tell at once
+# that there is none.
+LOCK_ORPHANS = text("""
+    SELECT t.trial_id, t.number FROM public.trials t
+    WHERE t.study_id = ANY(:study_ids) AND t.state = 'RUNNING'
+      AND (SELECT sum(c.running) FROM fleet.counters c WHERE c.study_id = ANY(:study_ids))
+        > (SELECT count(*) FROM fleet.attempts a JOIN public.trials r USING (trial_id)
+           WHERE a.ended_at IS NULL AND r.state = 'RUNNING' AND r.study_id = ANY(:study_ids))
+      AND NOT EXISTS (
+        SELECT FROM fleet.attempts a WHERE a.trial_id = t.trial_id AND a.ended_at IS NULL)
+    ORDER BY t.trial_id
+    FOR NO KEY UPDATE OF t SKIP LOCKED
+""")
+LEASED = text("SELECT 1 FROM fleet.attempts WHERE trial_id = :trial_id AND ended_at IS NULL")
 LOCK_PENDING = text("""
     SELECT t.trial_id, a.fence
     FROM public.trials t
@@ -60,7 +74,15 @@ LOCK_PENDING = text("""
     ORDER BY t.trial_id FOR NO KEY UPDATE OF t
 """)
 
+# The guard takes whoever writes without a lease and does not say this for a stranger.
+STEER = text("SELECT fleet.steer()")
+
 Ending = Literal["COMPLETE", "PRUNED", "FAIL"]
+
+
+def steer(connection: Connection) -> None:
+    """Let the transaction write to trials that it holds no lease of; the guard asks for it."""
+    connection.execute(STEER)
 
 
 def lock_study(connection: Connection, study_id: int) -> bool:
@@ -109,6 +131,15 @@ def set_finished(
 def lock_expired(connection: Connection, study_ids: Sequence[int]) -> Sequence[Row[Any]]:
     """Lock the trials whose lease has expired: (trial_id, number, fence, worker)."""
     return connection.execute(LOCK_EXPIRED, {"study_ids": list(study_ids)}).all()
+
+
+def lock_orphans(connection: Connection, study_ids: Sequence[int]) -> Sequence[Row[Any]]:
+    """Lock the RUNNING trials that have no lease: (trial_id, number)."""
+    found = connection.execute(LOCK_ORPHANS, {"study_ids": list(study_ids)}).all()
+    # A worker may have claimed one of them while we waited for nothing but its row.
+    return [
+        row for row in found if connection.scalar(LEASED, {"trial_id": row.trial_id}) is None
+    ]
 
 
 def lock_pending(

@@ -35,6 +35,7 @@ def create_study(
     Raises:
         IntegrityError: One of this name exists; the transaction is over.
     """
+    life.steer(connection)
     values = {"name": name, "directions": [each.name for each in directions]}
     study_id = int(connection.execute(statements.CREATE_STUDY, values).scalar_one())
     for key, value in (attributes or {}).items():
@@ -56,12 +57,14 @@ def rename_study(connection: Connection, study_id: int, name: str) -> None:
     Raises:
         IntegrityError: One of this name exists; the transaction is over.
     """
+    life.steer(connection)
     connection.execute(statements.RENAME_STUDY, {"study_id": study_id, "name": name})
 
 
 def insert_trials(connection: Connection, study_id: int, templates: Sequence[FrozenTrial]) -> None:
     """Insert trials as Optuna would, in the caller's transaction: all of them, or none."""
     life.lock_study(connection, study_id)
+    life.steer(connection)
     insert(connection, study_id, templates)
 
 
