@@ -268,7 +268,8 @@ def _hold(connection: Connection, claim: Claim, *, then: str) -> bool:
 def reap(database: Database, study: str) -> list[Lost]:
     """Take back every trial whose lease has expired: WAITING, or FAIL after `max_attempts` losses.
 
-    A RUNNING row without a lease, which is none of our workers', goes back to WAITING, too. Anyone may call it at any time; two reapers never handle the same trial.
+    A RUNNING row without a lease, which is none of our workers', goes back to WAITING, too. Anyone
+    may call it at any time; two reapers never handle the same trial.
 
     Raises:
         StudyDeletedError: The study is gone.
