@@ -137,9 +137,7 @@ def lock_orphans(connection: Connection, study_ids: Sequence[int]) -> Sequence[R
     """Lock the RUNNING trials that have no lease: (trial_id, number)."""
     found = connection.execute(LOCK_ORPHANS, {"study_ids": list(study_ids)}).all()
     # A worker may have claimed one of them while we waited for nothing but its row.
-    return [
-        row for row in found if connection.scalar(LEASED, {"trial_id": row.trial_id}) is None
-    ]
+    return [row for row in found if connection.scalar(LEASED, {"trial_id": row.trial_id}) is None]
 
 
 def lock_pending(
