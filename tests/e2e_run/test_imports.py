@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.processes import Commands
 from tests.support.studies import trivial_study
+from trialfleet.cli.join import study_wanted
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = """
@@ -73,6 +74,70 @@ def test_a_folder_on_the_path_stands_in_for_none_of_ours(folder: Path) -> None:
         check=False,
     )
     assert checked.returncode == 0, checked.stderr
+
+
+@pytest.fixture
+def apart(folder: Path) -> Path:
+    """The same with study and environment in a folder of their own, and one that stands nearer."""
+    beside = folder / "studies"
+    beside.mkdir()
+    for name in ("myenvs.py", "study.toml"):
+        (folder / name).rename(beside / name)
+    (beside / "optuna.py").write_text("raise SystemExit('optuna.py beside the study')\n")
+    return folder
+
+
+def check(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *args, "check", "studies/study.toml"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_module_beside_the_study_is_found(apart: Path, way: str) -> None:
+    checked = check(apart, *WAYS[way])
+    assert checked.returncode == 0, checked.stderr
+    assert "myenvs:My-v0: 4 observations" in checked.stdout
+
+
+def test_the_current_folder_comes_before_that_of_the_study(apart: Path) -> None:
+    (apart / "myenvs.py").write_text("raise SystemExit('myenvs.py beside you')\n")
+    assert "myenvs.py beside you" in check(apart, *WAYS["script"]).stderr
+
+
+def test_who_finds_no_module_says_where_it_has_looked(apart: Path) -> None:
+    (apart / "studies" / "myenvs.py").unlink()
+    checked = check(apart, *WAYS["script"])
+    assert checked.returncode == 2
+    assert f"here {apart} or {apart}/studies, on other machines the one" in checked.stderr
+    assert "Traceback" not in checked.stderr
+
+
+def test_a_worker_that_is_given_the_file_finds_it(
+    apart: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(apart)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("TRIALFLEET_STUDY_FOLDER", "")  # which has it unset afterwards
+    monkeypatch.setattr("trialfleet.checking.imports._folders", ())
+    name, _ = study_wanted("studies/study.toml")
+    assert name == "mine"
+    assert sys.path[-1] == str(apart / "studies")
+
+
+@pytest.mark.slow
+def test_the_workers_of_a_run_find_what_lies_beside_the_study(
+    apart: Path, commands: Commands
+) -> None:
+    picture = {"TRIALFLEET_WINNER_GIF": "1"}
+    run = commands.run("run", "studies/study.toml", "--workers", "1", env=picture, cold=True)
+    assert "winner: trial 0" in run.stdout
+    assert "saved: models/mine.gif" in run.stdout
 
 
 @pytest.mark.slow

@@ -21,12 +21,19 @@ T = TypeVar("T")
 OURS = frozenset({"trialfleet", "worker", "coordinator", "migrations"})
 _PART = r"[A-Za-z_][A-Za-z0-9_]{0,60}"
 _allowed: Sequence[str] | None = None  # None: every package
+_folders: Sequence[str] = ()
 
 
 def allow(packages: Sequence[str] | None) -> None:
     """Say for this process which packages and modules it may import for a study; None: any."""
     global _allowed  # it is one setting of the process, set at the edge
     _allowed = packages
+
+
+def tell_folders(folders: Sequence[str]) -> None:
+    """Say for this process in which folders of the user's modules are searched."""
+    global _folders  # likewise
+    _folders = folders
 
 
 class Named(Pattern):
@@ -37,6 +44,12 @@ class Named(Pattern):
         name = super().check(value)
         refuse_ours(name)
         return name
+
+
+def _searched() -> str:
+    """Which folders of the user's are, where somebody has said so."""
+    folders = " or ".join(map(printable, _folders))
+    return f": here {folders}, on other machines the one that a worker starts in" if folders else ""
 
 
 def refuse_ours(name: str) -> None:
@@ -125,5 +138,5 @@ def import_named(name: str) -> ModuleType:
         reason = printable(" ".join(str(exc).split())[:200]) or type(exc).__name__
         raise FieldError(
             f"{shown(name)}; its module cannot be imported here: {reason}; must be installed, or"
-            " lie in the current folder, wherever a worker runs"
+            f" lie in a folder that is searched{_searched()}"
         ) from exc

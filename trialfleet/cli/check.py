@@ -13,6 +13,7 @@ from coordinator.intervals import STUDENT_FROM
 from coordinator.judged import asked
 from coordinator.race.narrowing import Narrowing, narrowest, seeds_for
 from trialfleet.checking.mistakes import FieldError
+from trialfleet.cli.imports import search_beside
 from trialfleet.cli.trying import Tried, try_task
 from trialfleet.errors import StudyFileError
 from trialfleet.search import space
@@ -28,6 +29,7 @@ def load_checked(path: Path, changes: Sequence[str] = ()) -> tuple[Spec, Tried]:
         StudyFileError: Anything is wrong with it; one line that names file and field.
     """
     spec = load(path, changes)
+    search_beside(path)
     try:
         tried = try_task(spec.task)
         spec.search.probe(spec)

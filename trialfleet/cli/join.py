@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from trialfleet.cli.imports import search_beside
 from trialfleet.errors import StudyNotFoundError, UsageError
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
@@ -24,6 +25,7 @@ def study_wanted(wanted: str | None) -> tuple[str | None, Spec | None]:
     if wanted is None or not wanted.endswith(".toml") or not Path(wanted).is_file():
         return wanted, None
     spec = load(Path(wanted))
+    search_beside(Path(wanted))
     return spec.name, spec
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from trialfleet import __version__
-from trialfleet.checking.imports import allow
+from trialfleet.checking.imports import allow, tell_folders
 from trialfleet.cli import imports
 from trialfleet.cli.commands.agent.best import best
 from trialfleet.cli.commands.agent.evaluate import evaluate
@@ -161,6 +161,7 @@ def main() -> None:
         settings = load_settings()
         configure(settings)
         allow(settings.allowed_imports)
+        tell_folders(imports.searched())
         try:
             app()
         finally:

@@ -72,7 +72,8 @@ def _field(task: Task) -> str:
 
 def _answer() -> dict[str, Any]:
     """The process's own part: try what the standard input describes."""
-    from trialfleet.checking.imports import allow
+    from trialfleet.checking.imports import allow, tell_folders
+    from trialfleet.cli.imports import searched
     from trialfleet.settings import load_settings
     from worker.trainers.environment import Environment
     from worker.trainers.function.loading import find_function
@@ -80,6 +81,7 @@ def _answer() -> dict[str, Any]:
 
     task = json.load(sys.stdin)
     allow(load_settings().allowed_imports)
+    tell_folders(searched())
     try:
         if "objective" in task:
             find_function(task["objective"])

@@ -13,7 +13,7 @@ import itertools
 import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -88,7 +88,7 @@ class Smallest(gymnasium.Env[Any, Any]):
     """One number to see, and one action."""
 
     observation_space = spaces.Box(-1, 1, (1,), np.float32)
-    action_space: ClassVar[Any] = spaces.Discrete(1)
+    action_space = spaces.Discrete(1)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[F32, dict[str, Any]]:
         super().reset(seed=seed)
@@ -104,7 +104,7 @@ class Odd(Smallest):
     """Three numbers to see, and five actions."""
 
     observation_space = spaces.Box(-1, 1, (3,), np.float32)
-    action_space: ClassVar[Any] = spaces.Discrete(5)
+    action_space = spaces.Discrete(5)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[F32, dict[str, Any]]:
         return super().reset(seed=seed)[0].repeat(3), {}

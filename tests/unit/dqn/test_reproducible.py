@@ -112,13 +112,15 @@ def spoiled(state: dict[str, NDArray[Any]]) -> Iterator[tuple[str, dict[str, NDA
 
 
 @pytest.mark.parametrize("normalize", ["none", "running"])
-@pytest.mark.parametrize("how", [{}, {"compiled": True}], ids=["plain", "compiled"])
+@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "compiled"])
 def test_a_state_is_loaded_whole_or_not_at_all(
-    how: dict[str, bool], normalize: Literal["none", "running"]
+    compiled: bool, normalize: Literal["none", "running"]
 ) -> None:
     """Half of one would train on as if it were something."""
     params = replace(PARAMS, normalize=normalize, buffer_size=250)
-    other, running = (training(params=params, seeds=seeds, **how) for seeds in ([3, 4], [1, 2]))
+    other, running = (
+        training(params=params, seeds=seeds, compiled=compiled) for seeds in ([3, 4], [1, 2])
+    )
     evaluations(other)
     events = running.run()
     while running.segment < 2:

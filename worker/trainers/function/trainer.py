@@ -193,7 +193,7 @@ class Training(Reporter):
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Give the function what it gave at that step."""
         content = state["checkpoint"]
-        if (content.dtype, content.ndim) != (np.uint8, 1):
+        if content.dtype != np.uint8 or content.ndim != 1:
             raise ValueError("it is no state of a training of one's own")
         # Those of a trial's earlier attempt had 63 bits, if an earlier version made it.
         if state["seeds"].tolist() != list(self._job.seeds):
