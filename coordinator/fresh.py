@@ -21,6 +21,8 @@ from trialfleet.study.values import (
     Measures,
     constraint_values,
     curve_area,
+    gap,
+    mean,
     objective_values,
     pooled,
 )
@@ -90,14 +92,14 @@ def fresh(
     }
     if not failures:
         scores = [agent.score for agent in agents]
-        mean = float(np.mean(scores))
+        found_mean = mean(scores)
         row |= {
             "scores": scores,
             "seeds": [agent.seed for agent in agents],
-            "mean": mean,
+            "mean": found_mean,
             **certainty(scores, spec.returns, together=finalists, sequential=spec.races).as_row(),
-            "gap": search_score - mean,
-            "area": float(np.mean([agent.area for agent in agents])),
+            "gap": gap(search_score, found_mean),
+            "area": mean([agent.area for agent in agents]),
             **_judged_by(pooled([measures_of(trial) for trial in trials]), spec, finalists),
         }
     return Fresh(row=row, agents=agents)
@@ -144,9 +146,9 @@ def _bounds(measure: Measure, spec: Spec) -> Returns | None:
 
 def _search_score(finalist: Finalist, spec: Spec) -> float:
     """Its mean return over the search's seeds; of a trial without any, its first value."""
-    mean = spec.search.objectives == (SCORE,) and spec.search.over_seeds == "mean"
+    by_mean = spec.search.objectives == (SCORE,) and spec.search.over_seeds == "mean"
     scores = finalist.trial.user_attrs.get("scores")
-    return finalist.values[0] if mean or not scores else float(np.mean(scores))
+    return finalist.values[0] if by_mean or not scores else mean(scores)
 
 
 def agents_of(trial: FrozenTrial, curves: dict[int, Curve]) -> list[Agent]:

@@ -13,6 +13,7 @@ from trialfleet.store import studies
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import news, reading
+from trialfleet.study.measures import decimal
 
 # Takes a notice at once: `coordinator.monitoring.webhook.Webhook.send`.
 Send = Callable[[Mapping[str, Any]], object]
@@ -129,7 +130,8 @@ class Notices:
                 "solved": found.solved,
                 "until": found.until,
             }
-            outcome = f"done: trial {found.trial} wins, mean {found.mean:.2f} on {found.seeds_told}"
+            mean = decimal(found.mean, 2)
+            outcome = f"done: trial {found.trial} wins, mean {mean} on {found.seeds_told}"
             if found.until:
                 outcome += f"; {found.until_told}"
             if found.solved:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
+from trialfleet.study.values import mean
+
+# Above this a square may be more than a double holds.
+_LARGEST = math.sqrt(sys.float_info.max) / 1e3
 # Seeds that the finalists' mean variance counts as, beside a finalist's own.
 _SHARED = 4
 # Points of a finalist's distribution at which it is compared with the others, equally likely ones.
@@ -30,9 +35,11 @@ class Known:
     def mean(self) -> float:
         """The mean over the seeds of both; that of the search is no longer the luckiest of many."""
         n = len(self.scores)
-        return (self.searched * self.estimate + n * float(np.mean(self.scores))) / (
-            self.searched + n
-        )
+        found = (self.searched * self.estimate + n * mean(self.scores)) / (self.searched + n)
+        if math.isfinite(found):
+            return found
+        share = n / (self.searched + n)
+        return (1 - share) * self.estimate + share * mean(self.scores)
 
 
 def chances(finalists: Sequence[Known]) -> list[float] | None:
@@ -54,6 +61,10 @@ def chances(finalists: Sequence[Known]) -> list[float] | None:
     counts = np.array([len(each.scores) for each in finalists])
     if counts.min() < 2:
         return None
+    most = max(abs(value) for each in finalists for value in (each.estimate, *each.scores))
+    if most > _LARGEST:
+        # Chances don't depend on the unit of the scores.
+        finalists = [_scaled(each, 2.0 ** -math.frexp(most)[1]) for each in finalists]
     own = np.array([np.var(each.scores, ddof=1) for each in finalists])
     variances = ((counts - 1) * own + _SHARED * own.mean()) / (counts - 1 + _SHARED)
     means = np.array([each.mean for each in finalists])
@@ -67,3 +78,11 @@ def chances(finalists: Sequence[Known]) -> list[float] | None:
                 found[i] *= _below((points - means[j]) / deviations[j])
     shares = found.mean(axis=1)
     return [round(float(each), 6) for each in shares / math.fsum(shares)]
+
+
+def _scaled(known: Known, scale: float) -> Known:
+    return Known(
+        estimate=known.estimate * scale,
+        searched=known.searched,
+        scores=[score * scale for score in known.scores],
+    )

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from coordinator.race.chances import Known, chances
 from coordinator.race.narrowing import Narrowing
+from trialfleet.study.values import mean
 
 # "enters" is said of those that the search chose, before the first block; the last three of a
 # winner that is confirmed until its interval is narrow (`coordinator.race.narrowing`).
@@ -148,7 +147,7 @@ def decide(racers: Sequence[Racer], rules: Rules) -> list[Decision]:
                 finalist=racer.rank,
                 verdict=verdict,
                 seeds=len(racer.scores),
-                mean=float(np.mean(racer.scores)),
+                mean=mean(racer.scores),
                 p=p,
                 level=None if p is None else rules.level,
                 why=why,

@@ -18,7 +18,7 @@ from coordinator.race.narrowing import Narrowing
 from trialfleet.store.metrics import Curve
 from trialfleet.store.steering.decisions import Decided
 from trialfleet.study.spec import Spec
-from trialfleet.study.values import center
+from trialfleet.study.values import center, gap, mean
 
 # Attribute of a confirming trial: the return from which its environment counts as solved.
 THRESHOLD = "reward_threshold"
@@ -85,18 +85,18 @@ def confirmed(
     row = winner.row
     agents = [agent for trial in final for agent in agents_of(trial, curves)]
     scores = [agent.score for agent in agents]
-    mean = float(np.mean(scores))
+    found_mean = mean(scores)
     found = {
         "rank": row["rank"],
         "trial": row["trial"],
         "scores": scores,
         "seeds": [agent.seed for agent in agents],
-        "mean": mean,
+        "mean": found_mean,
         "iqm": float(center(np.asarray(scores), "iqm")),
         **certainty(scores, spec.returns, sequential=_sequential(spec)).as_row(),
         "search_score": row["search_score"],
-        "gap": row["search_score"] - mean,
-        "area": float(np.mean([agent.area for agent in agents])),
+        "gap": gap(row["search_score"], found_mean),
+        "area": mean([agent.area for agent in agents]),
         "until": _until(scores, spec),
         "solved": _solved(scores, _threshold(final, spec), sequential=_sequential(spec)),
     }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from coordinator.finalists import Finalist
@@ -18,7 +17,7 @@ from trialfleet.store.metrics import Curve
 from trialfleet.store.steering.decisions import Decided
 from trialfleet.study.measures import as_score
 from trialfleet.study.spec import Spec
-from trialfleet.study.values import curve_area
+from trialfleet.study.values import curve_area, mean
 
 # Attributes of a final stage's trials.
 BLOCK = "block"  # the one that a trial belongs to: what is decided after it looks at the trial
@@ -44,7 +43,7 @@ def entries(chosen: Sequence[tuple[Finalist, float]]) -> list[Decided]:
     found = []
     for finalist, estimate in chosen:
         scores = finalist.trial.user_attrs.get("scores") or finalist.values
-        mean = float(np.mean(scores))
+        searched = mean(scores)
         found.append(
             Decided(
                 block=0,
@@ -53,8 +52,8 @@ def entries(chosen: Sequence[tuple[Finalist, float]]) -> list[Decided]:
                 verdict="enters",
                 seeds=len(scores),
                 mean=estimate,
-                why=f"mean {as_score(mean)} in the search, shrunken to"
-                f" {as_score(estimate, like=mean)}",
+                why=f"mean {as_score(searched)} in the search, shrunken to"
+                f" {as_score(estimate, like=searched)}",
             )
         )
     return found
@@ -227,7 +226,7 @@ def _racer(
         estimate=entry.mean,
         searched=entry.seeds,
         scores=[score for trial in raced for score in trial.user_attrs["scores"]],
-        area=float(np.mean(areas)) if areas else 0.0,
+        area=mean(areas) if areas else 0.0,
         failures=[
             str(trial.user_attrs.get("reason", "no reason recorded"))
             for trial in own

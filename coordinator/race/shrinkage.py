@@ -9,6 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
+from trialfleet.study.values import mean
+
+# A trial is hopeless one of whose seeds is further below the best trial than this many times the
+# middle half of all seeds is wide, and than this many times the best trial's own mean.
+_WIDTHS, _MEANS = 20, 10
+# Above this, a double has no digits left for what trials differ by.
+_LARGEST = 1e15
 
 
 def shrunken(scores: Sequence[Sequence[float]]) -> list[float]:
@@ -26,13 +35,41 @@ def shrunken(scores: Sequence[Sequence[float]]) -> list[float]:
     Biology 3, eq. 3.2, with as many prior degrees of freedom as a trial has): half its own
     variance, half the mean variance of the study's trials.
 
+    Variances are no use where a seed has diverged, or has a stand-in for that, such as -1e9: one
+    would make all others look alike. Such a trial is hopeless as it is, so it keeps its own mean,
+    and the others are judged as if it was not there.
+
     Args:
         scores: Of each trial, its agents' scores [S].
 
     Returns:
-        An estimate for each trial; the means themselves where no trial has two seeds.
+        An estimate for each trial; the means themselves where no trial has two seeds, and where
+        scores are so large that nothing else can be told apart.
     """
-    means = np.array([np.mean(each) for each in scores])  # [T]
+    means = np.array([mean(each) for each in scores])  # [T]
+    estimates = means.copy()
+    hopeful = _hopeful(scores, means)
+    rest = [each for each, hope in zip(scores, hopeful, strict=True) if hope]
+    if rest and max(abs(score) for each in rest for score in each) < _LARGEST:
+        estimates[hopeful] = _shrunken(rest, means[hopeful])
+    return [float(each) for each in estimates]
+
+
+def _hopeful(scores: Sequence[Sequence[float]], means: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which trials have a chance to be the best; all of them in a search like any other."""
+    if not scores:
+        return np.ones(0, dtype=bool)
+    every = np.concatenate([np.asarray(each, dtype=float) for each in scores])
+    # Of values that are there: between two extreme ones, there would be an overflow.
+    low, high = np.quantile(every, [0.25, 0.75], method="nearest")
+    with np.errstate(over="ignore"):
+        best = float(means.max())
+        reach = max(_WIDTHS * float(high - low), _MEANS * abs(best), 1.0)
+        return np.array([min(each) >= best - reach for each in scores])
+
+
+def _shrunken(scores: Sequence[Sequence[float]], means: NDArray[np.float64]) -> list[float]:
+    """The estimates of trials whose scores can be compared."""
     sizes = np.array([len(each) for each in scores])  # [T]
     repeated = sizes > 1
     if len(means) < 3 or not repeated.any():

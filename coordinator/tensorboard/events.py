@@ -22,6 +22,7 @@ FILES = "events.out.tfevents.*"
 SCORE = "Score"
 ONCE = frozenset({SCORE})  # scalars that are no points of a curve
 _STARTED, _ENDED = "_hparams_/session_start_info", "_hparams_/session_end_info"
+_LARGEST = float(np.finfo(np.float32).max)
 Point = Mapping[str, float]  # value by tag
 
 
@@ -136,9 +137,14 @@ def _start(step: int) -> event_pb2.Event:
 
 
 def _scalar(tag: str, value: float) -> summary_pb2.Summary.Value:
-    return summary_pb2.Summary.Value(tag=tag, simple_value=value)
+    return summary_pb2.Summary.Value(tag=tag, simple_value=_single(value))
+
+
+def _single(value: float) -> float:
+    """The nearest number that an event file keeps: finite, in single precision."""
+    return float(np.float32(min(max(value, -_LARGEST), _LARGEST)))
 
 
 def _bits(point: Point) -> dict[str, float]:
     """As an event file keeps it: finite, in single precision."""
-    return {tag: float(np.float32(v)) for tag, v in point.items() if math.isfinite(v)}
+    return {tag: _single(v) for tag, v in point.items() if math.isfinite(v)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -346,3 +347,25 @@ def test_where_a_race_stands_is_told(database: Database) -> None:
         "trial 2 has won the race and is being confirmed",
     ]
     assert snapshot(database, study).race is None
+
+
+@pytest.mark.parametrize("sentinel", [-1e6, -1e100, -1e160, -1e300])
+def test_a_race_goes_its_way_where_seeds_have_diverged(database: Database, sentinel: float) -> None:
+    study = create(
+        database, trials=6, race=True, top=3, final_seeds=8, confirm=4, train_steps=32, seeds=4
+    )
+    means = [300.0, sentinel, 400.0, 350.0, 390.0, 310.0]
+    for claim, mean in zip(take_all(database), means, strict=True):
+        one = sentinel if claim.number == 5 else mean
+        train_by_hand(database, study, claim, scores=[one, mean, mean + 10.0, mean - 5.0])
+
+    def scores(rank: int, seeds: Sequence[int], confirms: bool) -> list[float]:
+        found = [300.0 - 10 * rank + seed % 7 for seed in seeds]
+        return [sentinel, *found[1:]] if rank == 1 and not confirms else found
+
+    ended = raced(database, study, scores)
+    assert [row.trial for row in decided(database, study) if row.block == 0] == [2, 4, 3]
+    assert ended.result is not None
+    assert ended.result["winner"] == 0
+    assert all(pair.equal for pair in replay_decisions(database, ended))
+    assert all(math.isfinite(row["gap"]) for row in ended.result["finalists"] if "gap" in row)

@@ -17,7 +17,7 @@ from trialfleet.search import space
 from trialfleet.search.marks import imported_from
 from trialfleet.store import metrics, studies
 from trialfleet.store.storage import Database
-from trialfleet.study.measures import as_score
+from trialfleet.study.measures import as_score, decimal
 from trialfleet.study.spec import Spec
 from worker.configuration import make_job
 from worker.measuring import Measuring, Taken, wanted
@@ -207,9 +207,13 @@ def _differences(stored: dict[str, dict[int, list[float]]], event: Evaluation) -
 def _line(step: int, stored: dict[int, list[float]], again: Any, wrong: list[str]) -> str:
     verdict = f"DIFFERENT: {', '.join(wrong)}" if wrong else "equal"
     return (
-        f"step {step:>9,}  stored {np.mean(stored.get(step, np.nan)):9.3f}  "
-        f"again {np.mean(again):9.3f}  {verdict}"
+        f"step {step:>9,}  stored {_mean(stored.get(step, np.nan)):>9}  "
+        f"again {_mean(again):>9}  {verdict}"
     )
+
+
+def _mean(returns: Any) -> str:
+    return decimal(float(np.mean(returns)), 3)
 
 
 def _device(trial: FrozenTrial, wanted: str | None) -> str:

@@ -19,6 +19,7 @@ Direction = Literal["max", "min"]
 # How the values of a trial's agents become one: iqm is the mean of the middle half.
 OVER_SEEDS = ("mean", "median", "iqm", "worst")
 MOST_OBJECTIVES = 8
+_MANY_DIGITS = 1e12
 _IQM_SEEDS = 4  # with fewer, no value is outside of the middle half
 
 
@@ -196,7 +197,14 @@ class Objectives(Rule):
 
 def amount(value: float) -> str:
     """A value of an objective for people: of scores as of seconds for an action."""
-    return f"{value:,.1f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+    return decimal(value, 1, group=",") if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+
+
+def decimal(value: float, decimals: int, *, sign: str = "", group: str = "") -> str:
+    """A number with so many decimals; as a power of ten where its digits would fill the line."""
+    if abs(value) >= _MANY_DIGITS:
+        return f"{value:{sign}.6g}"
+    return f"{value:{sign}{group}.{decimals}f}"
 
 
 def as_score(value: float, *, like: float | None = None, sign: str = "") -> str:
@@ -209,7 +217,7 @@ def as_score(value: float, *, like: float | None = None, sign: str = "") -> str:
         sign: "+" for one in any case.
     """
     small = abs(value if like is None else like) < 2
-    return f"{value:{sign},.{3 if small else 1}f}"
+    return decimal(value, 3 if small else 1, sign=sign, group=",")
 
 
 def check_measure(

@@ -6,7 +6,9 @@ several, and a replay, so that all of them find the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +16,37 @@ from numpy.typing import NDArray
 from trialfleet.study.constraints import Constraint
 from trialfleet.study.measures import Measure, Objective
 
+Array = NDArray[np.float64]
 # By the measure's name: a value of each agent [S], or one of the trial.
 Measures = Mapping[str, Sequence[float] | float]
 NEVER = 2  # a score that is never reached counts as so many times the training's steps
+
+
+def finite(statistic: Callable[[Array], Array | float], values: Array) -> Array | float:
+    """A statistic of finite values that grows with them, such as a mean or a standard deviation.
+
+    A score may be anything that a double holds. Where the sum of a few, or the square of one, is
+    more than that, the statistic is taken of smaller numbers; all others stay what they are, to
+    the bit.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = statistic(values)
+        if np.isfinite(found).all():
+            return found
+        scale = 2.0 ** -np.frexp(np.abs(values).max())[1]
+        most = np.finfo(float).max
+        return np.clip(statistic(values * scale) / scale, -most, most)
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of scores."""
+    return float(finite(np.mean, np.asarray(values, dtype=float)))
+
+
+def gap(promised: float, found: float) -> float:
+    """By how much a score is less than was promised."""
+    most = sys.float_info.max
+    return min(max(promised - found, -most), most)
 
 
 def curve_area(points: Mapping[int, float]) -> float:
@@ -25,8 +55,15 @@ def curve_area(points: Mapping[int, float]) -> float:
     Args:
         points: Return by environment step; the curve is taken to start at zero.
     """
+    steps, heights = sorted(points), np.array([points[step] for step in sorted(points)])
+    if not steps:
+        return 0.0
+    return float(finite(lambda values: _area(steps, values.tolist()), heights))
+
+
+def _area(steps: Sequence[int], heights: Sequence[float]) -> float:
     area, previous_step, previous = 0.0, 0, 0.0
-    for step, value in sorted(points.items()):
+    for step, value in zip(steps, heights, strict=True):
         area += (step - previous_step) * (previous + value) / 2
         previous_step, previous = step, value
     return area / previous_step if previous_step else 0.0
@@ -37,14 +74,18 @@ def steps_to(threshold: float, points: Mapping[int, float]) -> int | None:
     return next((step for step, value in sorted(points.items()) if value >= threshold), None)
 
 
-def center(values: NDArray[np.float64], over_seeds: str) -> NDArray[np.float64]:
+def center(values: Array, over_seeds: str) -> Array:
     """The mean, median or iqm over the last axis.
 
     `iqm` is the interquartile mean as rliable has it: a quarter of the values is left out at each
     end, rounded down (Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the
     Statistical Precipice").
     """
-    found: NDArray[np.float64]
+    return np.asarray(finite(partial(_center, over_seeds=over_seeds), values))
+
+
+def _center(values: Array, *, over_seeds: str) -> Array:
+    found: Array
     if over_seeds == "median":
         found = np.median(values, axis=-1)
     elif over_seeds == "iqm":
@@ -68,7 +109,9 @@ def value(measure: Measure, measures: Measures, over_seeds: str, *, maximize: bo
     if measure.key == "spread":
         scores = measures["score"]
         assert isinstance(scores, Sequence)
-        return float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
+        if len(scores) < 2:
+            return 0.0
+        return float(finite(partial(np.std, ddof=1), np.asarray(scores, dtype=float)))
     found = measures[measure.name]
     if isinstance(found, Sequence):
         return combined(found, over_seeds, maximize=maximize)
@@ -125,7 +168,8 @@ def pooled(trials: Sequence[Measures]) -> dict[str, list[float] | float]:
             numbers = [float(_number(measures[name])) for measures in trials]
             # One number that all share stays that number, to the bit.
             same = len(set(numbers)) == 1
-            found[name] = numbers[0] if same else float(np.average(numbers, weights=weights))
+            average = partial(np.average, weights=weights)
+            found[name] = numbers[0] if same else float(finite(average, np.array(numbers)))
     return found
 
 

@@ -137,3 +137,11 @@ def test_small_scores_have_more_decimals() -> None:
     ]
     assert as_score(0.27, like=480.0, sign="+") == "+0.3"
     assert as_score(0.27, like=0.9, sign="+") == "+0.270"
+
+
+def test_the_largest_scores_fit_into_a_line() -> None:
+    assert as_score(-1e300) == "-1e+300"
+    assert as_score(1.25e15, sign="+") == "+1.25e+15"
+    assert as_score(5.0, like=-1e300) == "5.0"
+    assert as_score(999_999_999.0) == "999,999,999.0"
+    assert amount(-1e160) == "-1e+160"

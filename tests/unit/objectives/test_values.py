@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from statistics import stdev
 
 import pytest
 
 from trialfleet.study.measures import Measure, Objective
-from trialfleet.study.values import Measures, combined, objective_values, pooled, steps_to, value
+from trialfleet.study.values import (
+    Measures,
+    combined,
+    curve_area,
+    gap,
+    objective_values,
+    pooled,
+    steps_to,
+    value,
+)
 
 SCORES = [1.0, 100.0, 2.0, 9.0, 4.0, 3.0, 5.0, 8.0]
 
@@ -62,3 +73,15 @@ def test_trials_of_one_configuration_are_pooled_by_their_agents() -> None:
         "parameters": 0.1,
         "training_seconds": 4.0,
     }
+
+
+def test_the_largest_scores_have_their_statistics() -> None:
+    most = 1.7e308
+    for over_seeds in ("mean", "median", "iqm", "worst"):
+        assert combined([most] * 4, over_seeds, maximize=True) == pytest.approx(most)
+        assert math.isfinite(combined([most, -most, most, 0.0], over_seeds, maximize=True))
+    spread = value(Measure("spread"), {"score": [1e300, -1e300]}, "mean", maximize=False)
+    assert spread == pytest.approx(2**0.5 * 1e300)
+    assert curve_area({8: most, 16: most}) == pytest.approx(0.75 * most)
+    assert curve_area({8: most, 16: -most}) == pytest.approx(0.25 * most, rel=1e-9)
+    assert gap(most, -most) == sys.float_info.max

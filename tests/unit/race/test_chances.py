@@ -67,3 +67,16 @@ def test_order_and_scale_make_no_difference() -> None:
         found, abs=1e-5
     )
     assert sum(found) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("sentinel", [-1e100, -1e160, -1e300, -1.7e308])
+def test_a_seed_that_diverged_makes_nobody_else_the_worse(sentinel: float) -> None:
+    found = chances([known(490.0, 500.0), known(480.0, 470.0), known(sentinel, 500.0)])
+    assert found is not None
+    assert all(0.0 <= each <= 1.0 for each in found)
+    assert found[2] == min(found)
+    assert sum(found) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_largest_scores_have_a_mean() -> None:
+    assert known(1.7e308, 1.7e308, estimate=1.7e308).mean == pytest.approx(1.7e308)

@@ -52,3 +52,29 @@ def test_it_is_nearer_to_the_truth_than_the_means_are() -> None:
         error = np.mean((np.array(shrunken(scores.tolist())) - truth) ** 2)
         better += error < np.mean((scores.mean(axis=1) - truth) ** 2)
     assert better >= 48
+
+
+@pytest.mark.parametrize("sentinel", [-1e4, -1e6, -1e9, -1e100, -1e160, -1e300, -1.7e308])
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_score_that_stands_for_a_failure_does_not_hide_which_trial_is_good(
+    sentinel: float, everywhere: bool
+) -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.normal(200, 80, 60)
+    scores = (truth[:, None] + rng.normal(0, 50, (60, 4))).tolist()
+    alone = shrunken(scores)
+    diverged = [sentinel] * 4 if everywhere else [sentinel, 210.0, 190.0, 230.0]
+    found = shrunken([*scores[:7], diverged, *scores[7:]])
+    assert found.pop(7) == pytest.approx(sum(each / 4 for each in diverged))
+    assert found == alone, "to the bit, as if it had not been there"
+
+
+def test_most_of_a_search_may_have_diverged() -> None:
+    found = shrunken([[-1e100] * 4] * 70 + [[400.0] * 4, [500.0] * 4, [450.0, 460.0, 440.0, 450.0]])
+    assert found[71] > found[72] > found[70] > found[0]
+
+
+@pytest.mark.parametrize("extreme", [1e16, 1e160, 1.7e308])
+def test_scores_without_digits_left_stay_what_they_are(extreme: float) -> None:
+    found = shrunken([[extreme] * 4, [-extreme] * 4, [1.0] * 4, [2.0] * 4, [0.0] * 4])
+    assert found[:4] == [extreme, -extreme, 1.0, 2.0]

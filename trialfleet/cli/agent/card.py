@@ -13,7 +13,7 @@ from coordinator.answer import answer
 from coordinator.certainty import Certainty, ends_told
 from trialfleet.escape import printable
 from trialfleet.store.studies import Study
-from trialfleet.study.measures import as_score
+from trialfleet.study.measures import as_score, decimal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def _metadata(study: Study, played: Played, files: Collection[str]) -> list[str]
         f"      type: {env}",
         "    metrics:",
         "    - type: mean_reward",
-        f'      value: "{played.mean:.2f} +/- {played.deviation:.2f}"',
+        f'      value: "{decimal(played.mean, 2)} +/- {decimal(played.deviation, 2)}"',
         "      name: mean_reward",
         "      verified: false",
         "---",

@@ -14,6 +14,7 @@ from trialfleet.cli.show.picture import duration
 from trialfleet.escape import printable
 from trialfleet.search.marks import IMPORTED, imported_from
 from trialfleet.store.trials.record import RanBy, Record
+from trialfleet.study.measures import decimal
 
 
 def trial_report(study: str, record: Record) -> RenderableType:
@@ -23,7 +24,7 @@ def trial_report(study: str, record: Record) -> RenderableType:
         study: Optuna's name of its study.
         record: The trial.
     """
-    scores = ", ".join(f"{value:.2f}" for value in record.values)
+    scores = ", ".join(decimal(value, 2) for value in record.values)
     head = f"trial {record.number} of {study}: {record.state}{scores and ', score ' + scores}"
     parts: list[RenderableType] = [Text(head, style="bold")]
     told = record.attributes
@@ -34,7 +35,9 @@ def trial_report(study: str, record: Record) -> RenderableType:
     audit = told.get("audit")
     if isinstance(audit, dict):
         # A pruned trial that was trained to its end all the same, or as far as it came.
-        outcome = f"score {audit['score']:.2f}" if "score" in audit else audit.get("reason", "")
+        outcome = (
+            f"score {decimal(audit['score'], 2)}" if "score" in audit else audit.get("reason", "")
+        )
         parts.append(_line("trained on", outcome))
         told = {**audit, **told}
     if origin := imported_from(told):
