@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +118,9 @@ def _judged_by(measures: Measures, spec: Spec, finalists: int) -> dict[str, Any]
         "interval_methods": [each and each.method for each in intervals],
         "constraints": {each.label: value for each, value in bounded},
         # As `excess` of a trial: zero where all constraints are met.
-        "excess": sum(max(each.excess(value), 0.0) for each, value in bounded),
+        "excess": min(
+            sum(max(each.excess(value), 0.0) for each, value in bounded), sys.float_info.max
+        ),
     }
 
 

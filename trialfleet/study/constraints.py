@@ -8,6 +8,7 @@ do.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -85,7 +86,8 @@ class Constraint(Strict):
     def excess(self, value: float) -> float:
         """By how much of the bound the value violates it; zero or less if it is met."""
         over = self.bound - value if self.more_is_better else value - self.bound
-        return over / (abs(self.bound) or 1.0)
+        most = sys.float_info.max  # JSON has no infinity
+        return min(max(over / (abs(self.bound) or 1.0), -most), most)
 
 
 def without_bound(label: str) -> str:

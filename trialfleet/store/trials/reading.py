@@ -29,7 +29,7 @@ CLOSEST = text(f"""
     JOIN public.trial_system_attributes c ON c.trial_id = t.trial_id AND c.key = 'constraints'
     JOIN public.trial_user_attributes u ON u.trial_id = t.trial_id AND u.key = 'constraints'
     WHERE t.study_id = :study_id AND t.state = 'COMPLETE' AND {TRAINED}
-    ORDER BY (SELECT sum(greatest(each.excess::float8, 0))
+    ORDER BY (SELECT sum(greatest(each.excess::float8, 0)::numeric)
               FROM json_array_elements_text(c.value_json::json) AS each (excess)), t.number
     LIMIT 1
 """)  # noqa: S608
