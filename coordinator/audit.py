@@ -68,5 +68,6 @@ def read(database: Database, study: Study) -> Audited | None:
             for trial in reading.finished(connection, study.search_id)
             if trial.state == "COMPLETE" and trial.values
         ]
-    scores = [json.loads(audit).get("score") for audit in audits]
+    found = [json.loads(audit) for audit in audits]
+    scores = [audit.get("score") for audit in found if isinstance(audit, dict)]
     return compare(values, scores, top=study.spec.final.top)

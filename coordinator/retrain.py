@@ -13,6 +13,7 @@ from __future__ import annotations
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from trialfleet.search.marks import is_ours
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
@@ -38,7 +39,11 @@ class ModelLostError(Exception):
 
 
 def without_replaced(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that count: those that nothing replaces, each in the place of its first one."""
+    """The trials that count: those that nothing replaces, each in the place of its first one.
+
+    Optuna can enqueue a trial to the final stage, too. It fails, and is no finalist's.
+    """
+    trials = [trial for trial in trials if is_ours(trial.user_attrs)]
     replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
     standing = [trial for trial in trials if trial.number not in replaced]
     return sorted(standing, key=lambda trial: trial.user_attrs.get(REPLACES, trial.number))

@@ -20,6 +20,7 @@ from coordinator.result import StillRunningError, conclude
 from coordinator.retrain import ModelLostError, train_again
 from coordinator.stopping import due
 from trialfleet.errors import ArtifactStoreError, SteeringError, StudyFailedError
+from trialfleet.escape import storable
 from trialfleet.postgres.retry import patiently
 from trialfleet.settings import Settings
 from trialfleet.store import leases, studies
@@ -206,7 +207,7 @@ def _look_at_final(database: Database, study: Study) -> None:
 
 def _end(database: Database, study: Study, *, result: dict[str, Any]) -> None:
     with database.transaction() as connection:
-        values = _ending(study, stage="done", result=json.dumps(result))
+        values = _ending(study, stage="done", result=_as_json(result))
         ended = connection.execute(END, values).rowcount == 1
     if ended:
         log.info("study done", study=study.name)
@@ -215,13 +216,32 @@ def _end(database: Database, study: Study, *, result: dict[str, Any]) -> None:
 def _fail(database: Database, study: Study, reason: str) -> None:
     with database.transaction() as connection:
         studies.lock(connection, study)
-        values = _ending(study, stage="failed", reason=reason)
+        values = _ending(study, stage="failed", reason=storable(reason))
         ended = connection.execute(END, values).rowcount == 1
         if ended:
             # Trials under way end with the study: nothing stays RUNNING or WAITING.
-            leases.abandon(connection, study.search_id, f"the study ended: {reason}")
+            leases.abandon(connection, study.search_id, storable(f"the study ended: {reason}"))
     if ended:
         log.info("study failed", study=study.name, reason=reason)
+
+
+def _as_json(result: dict[str, Any]) -> str:
+    """The result as JSON of PostgreSQL, which takes neither NUL nor half a character.
+
+    A study file with one is refused, but there may be studies from before that.
+    """
+    return json.dumps(_storable(result), allow_nan=False)
+
+
+def _storable(value: Any) -> Any:
+    match value:
+        case str():
+            return storable(value)
+        case dict():
+            return {_storable(key): _storable(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_storable(each) for each in value]
+    return value
 
 
 def _ending(

@@ -11,12 +11,15 @@ import optuna
 from trialfleet import seeds
 from trialfleet.errors import LeaseLostError
 from trialfleet.search import space
+from trialfleet.search.marks import IMPORTED, is_ours
 from trialfleet.search.samplers import make_sampler
+from trialfleet.search.space import ForeignTrialError
 from trialfleet.store import studies
 from trialfleet.store.leases import Claim
 from trialfleet.store.optuna.storage import Storage
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from trialfleet.study.spec import Spec
 from worker.trainers.environment import Environment
 from worker.trainers.protocol import How, Job
 
@@ -78,12 +81,36 @@ def _final_stage(database: Database, study: Study, claim: Claim) -> int:
 def configure(study: Study, claim: Claim, trial: optuna.Trial, **how: Unpack[How]) -> Job:
     """The search's trials ask the sampler; those of the final stage bring all they need."""
     spec = study.spec
+    _refuse_foreign(claim, trial, spec)
     if claim.stage == "final":
         knobs, own = space.decode(trial.params, spec.agent), trial.user_attrs["seeds"]
     else:
         knobs = space.suggest(trial, spec.agent)
         own = spec.handed(seeds.search_seeds(spec.seed, claim.number, spec.task.seeds))
     return make_job(study, knobs, own, final=claim.stage == "final", **how)
+
+
+def _refuse_foreign(claim: Claim, trial: optuna.Trial, spec: Spec) -> None:
+    """Return if nobody else than Trialfleet has made the trial, or it can be trained all the same.
+
+    Optuna's own `enqueue_trial` and `add_trial` write to our studies, too.
+
+    Raises:
+        ForeignTrialError: It cannot; the trial is to FAIL for that reason.
+    """
+    given = trial.user_attrs
+    if claim.stage == "final":
+        if not is_ours(given):
+            raise ForeignTrialError(
+                "somebody has enqueued a trial to the final stage, which trains nothing but"
+                " finalists; enqueue it to the search, with `trialfleet enqueue`"
+            )
+        return
+    marks = ", ".join(key for key in (IMPORTED, "audit") if key in given)
+    if marks:
+        raise ForeignTrialError(f"somebody has enqueued it with the user attribute {marks}")
+    fixed = trial._cached_frozen_trial.system_attrs.get("fixed_params", {})
+    space.refuse_foreign({**fixed, **trial.params}, spec.agent)
 
 
 def make_job(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import optuna
 import structlog
 from optuna.trial import FrozenTrial, TrialState
 
@@ -112,12 +111,23 @@ def to_come(
 
 
 def waiting(source: FrozenTrial, attributes: dict[str, object]) -> FrozenTrial:
-    """A trial that trains a configuration of the search again."""
-    return optuna.trial.create_trial(
+    """A trial that trains a configuration of the search again.
+
+    Not by `create_trial`, which refuses a value outside of its range: an earlier version may have
+    trained one that somebody had enqueued.
+    """
+    return FrozenTrial(
+        number=-1,
+        trial_id=-1,
         state=TrialState.WAITING,
+        value=None,
+        datetime_start=None,
+        datetime_complete=None,
         params=source.params,
         distributions=source.distributions,
         user_attrs=attributes,
+        system_attrs={},
+        intermediate_values={},
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from trialfleet.errors import UsageError
+from trialfleet.search.marks import is_ours
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import following
 from trialfleet.store.trials.following import Watched
@@ -119,13 +120,14 @@ def _finalists(connection: Connection, study: Study) -> dict[int, Group]:
     if study.final_id is None:
         return {}
     trials = following.watched(connection, study.final_id, every=True)
-    keys = ("source", "seeds", "replaces")
+    keys = ("finalist", "source", "seeds", "replaces")
     about = following.attributes(connection, [trial.trial_id for trial in trials], keys)
     members: dict[int, list[Watched]] = {}
     for trial in trials:
+        given = about.get(trial.trial_id, {})
         # A replacement repeats, to the bit, what is there already.
-        if "replaces" not in about[trial.trial_id]:
-            members.setdefault(about[trial.trial_id]["source"], []).append(trial)
+        if "replaces" not in given and is_ours(given):
+            members.setdefault(given["source"], []).append(trial)
     return {
         source: Group(
             name=f"{_FINAL}{source:04}",

@@ -6,6 +6,7 @@ import signal
 from datetime import datetime
 from functools import partial
 
+import optuna
 import pytest
 
 from tests.faults.fleet import STEERED, Fleet
@@ -102,3 +103,33 @@ def shares(fleet: Fleet) -> dict[str, float]:
         overlap = (min(stopped or end, end) - max(started, begin)).total_seconds()
         seconds[name] += max(0.0, overlap)
     return seconds
+
+
+def test_a_study_that_its_coordinator_cannot_keep_leaves_the_others_alone(fleet: Fleet) -> None:
+    coordinator = fleet.start("coordinate", "--all")
+    fleet.worker(study=None)
+    submit(fleet, "broken", trials=2)
+    submit(fleet, "foreign", trials=2)
+    fleet.execute("""
+        CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN RAISE EXCEPTION ''nobody has foreseen it'' USING ERRCODE = ''XX000''; END';
+        CREATE TRIGGER refuse BEFORE UPDATE ON fleet.studies FOR EACH ROW
+            WHEN (new.name = 'broken' AND new.stage <> 'search')
+            EXECUTE FUNCTION public.refuse()
+    """)
+    storage = optuna.storages.RDBStorage(
+        fleet.url.render_as_string(hide_password=False), skip_table_creation=True
+    )
+    optuna.load_study(study_name="foreign", storage=storage).enqueue_trial({"gamma": 2.0})
+    ended(fleet, "foreign")
+    coordinator.says("nobody has foreseen it")
+    submit(fleet, "later", trials=2)
+    ended(fleet, "later")
+    assert "Traceback (most recent call last)" in coordinator.output
+    assert coordinator.output.count("cannot keep a study going") == 1
+    for name in ("foreign", "later"):
+        check_invariants(fleet.database, name)
+    fleet.execute("DROP TRIGGER refuse ON fleet.studies")
+    ended(fleet, "broken")
+    check_invariants(fleet.database, "broken")
+    assert coordinator.code is None, coordinator.output

@@ -17,3 +17,15 @@ def imported_from(attributes: Mapping[str, Any]) -> str | None:
         return None
     place = f"line {origin['line']}" if "line" in origin else f"trial {origin.get('number')}"
     return f"{place} of {origin.get('from')}"
+
+
+def is_ours(given: Mapping[str, Any]) -> bool:
+    """Whether a trial of a final stage with these user attributes is one of Trialfleet's own."""
+    finalist, seeds, block = given.get("finalist"), given.get("seeds"), given.get("block", 0)
+    return (
+        type(finalist) is int
+        and type(block) is int
+        and isinstance(seeds, list)
+        and bool(seeds)
+        and all(type(seed) is int for seed in seeds)
+    )

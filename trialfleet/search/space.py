@@ -17,8 +17,9 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial
 
+from trialfleet.checking.mistakes import shown
 from trialfleet.errors import StudyMismatchError
-from trialfleet.search.conditions import in_order
+from trialfleet.search.conditions import in_order, same
 from trialfleet.search.knobs import (
     Choices,
     FloatRange,
@@ -76,6 +77,45 @@ def decode(params: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
         else:
             values[name] = _decoded(name, _value(name, params), knob)
     return {name: values.get(name, knob) for name, knob in space.items()}
+
+
+class ForeignTrialError(ValueError):
+    """A trial that was not made by Trialfleet asks for what its study cannot give."""
+
+
+def refuse_foreign(params: Mapping[str, Any], space: SearchSpace) -> None:
+    """Return if each parameter that somebody has given a trial is one that a sampler could suggest.
+
+    Optuna enqueues whatever it is told, and then trains it with no more than a warning.
+
+    Args:
+        params: As Optuna has them. Names that the study does not search have no effect.
+        space: The study's.
+
+    Raises:
+        ForeignTrialError: One is not.
+    """
+    for parameter in parameters(space):
+        name, knob = parameter.name, parameter.knob
+        if name not in params or _holds(knob, params[name]):
+            continue
+        raise ForeignTrialError(
+            f"somebody has enqueued {name} = {shown(params[name])}, which the study does not"
+            f" search ({_searched(knob)[1]}); `trialfleet enqueue` checks what it is given"
+        )
+
+
+def _holds(knob: IntRange | FloatRange | Choices, value: Any) -> bool:
+    if isinstance(knob, Choices):
+        return any(same(value, each) for each in _encoded(knob))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    distribution = _distribution(knob)
+    try:
+        inside = distribution._contains(distribution.to_internal_repr(value))
+    except (ValueError, OverflowError):  # NaN, for one
+        return False
+    return inside and (isinstance(value, int) or isinstance(knob, FloatRange) or value.is_integer())
 
 
 def describe(space: SearchSpace) -> list[tuple[str, str, str]]:

@@ -7,9 +7,9 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from trialfleet.checking.mistakes import FieldError
+from trialfleet.checking.mistakes import FieldError, dotted, shown, shown_key
 from trialfleet.errors import StudyFileError
-from trialfleet.escape import printable
+from trialfleet.escape import printable, storable
 from trialfleet.study.changes import Change, parse_changes
 from trialfleet.study.spec import Spec
 
@@ -74,9 +74,29 @@ def parse(text: str, *, source: str, changes: Sequence[str] = ()) -> Spec:
     try:
         for change in parsed:
             change.apply(tables)
+        _refuse_nul(tables)
         return Spec.read(tables)
     except FieldError as problem:
         raise _error(_origin(source, parsed, problem), f"{problem.at}: {problem.text}") from None
+
+
+def _refuse_nul(value: object, at: str = "") -> None:
+    """Return if PostgreSQL's JSON can hold every text of the file."""
+    match value:
+        case str():
+            if storable(value) != value:
+                raise FieldError(
+                    f"{shown(value)} holds a NUL or half a character, which the database cannot"
+                    " store; must be without it",
+                    at=at,
+                )
+        case dict():
+            for key, each in value.items():
+                _refuse_nul(key, at)
+                _refuse_nul(each, dotted(at, shown_key(key)))
+        case list():
+            for each in value:
+                _refuse_nul(each, at)
 
 
 def _origin(source: str, changes: Sequence[Change], problem: FieldError) -> str:

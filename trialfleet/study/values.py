@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ Measures = Mapping[str, Sequence[float] | float]
 NEVER = 2  # a score that is never reached counts as so many times the training's steps
 
 
-def finite(statistic: Callable[[Array], Array | float], values: Array) -> Array | float:
+def finite(statistic: Callable[[Array], Any], values: Array) -> Any:
     """A statistic of finite values that grows with them, such as a mean or a standard deviation.
 
     A score may be anything that a double holds. Where the sum of a few, or the square of one, is

@@ -36,8 +36,15 @@ def utc(shown: datetime | None) -> datetime | None:
 
 
 def attributes(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Attributes from their names and JSON texts."""
-    return {key: json.loads(value) for key, value in pairs}
+    """Attributes from their names and JSON texts; what is no JSON stays text."""
+    return {key: _decoded(value) for key, value in pairs}
+
+
+def _decoded(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:  # nobody but a person at a prompt writes that
+        return value
 
 
 def keys_and_values(attrs: Mapping[str, Any]) -> dict[str, list[str]]:

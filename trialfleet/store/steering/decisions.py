@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, text
 
+from trialfleet.escape import storable
+
 READ = text("""
     SELECT block, finalist, trial, verdict, seeds, mean, p, level, why
     FROM fleet.decisions WHERE final_id = :final_id ORDER BY block, finalist
@@ -54,4 +56,5 @@ def insert(connection: Connection, final_id: int, decided: Sequence[Decided]) ->
     Raises:
         IntegrityError: It was decided after this block before.
     """
-    connection.execute(INSERT, [{"final_id": final_id, **asdict(each)} for each in decided])
+    rows = [{"final_id": final_id, **asdict(each), "why": storable(each.why)} for each in decided]
+    connection.execute(INSERT, rows)

@@ -176,9 +176,9 @@ def names_taken(connection: Connection, names: Iterable[str]) -> list[str]:
 
 
 def numbers_in(connection: Connection, study_id: int, key: str) -> set[int]:
-    """The values of a user attribute that holds a number, over all trials that have it."""
+    """The values of a user attribute that are whole numbers, over all trials that have it."""
     rows = connection.scalars(ATTRIBUTE, {"study_id": study_id, "key": key})
-    return {int(value) for value in rows}
+    return {int(value) for value in rows if value.isdecimal()}
 
 
 def attributes(connection: Connection, study_id: int, key: str) -> list[str]:
