@@ -203,7 +203,7 @@ def _narrowed(
         trial=entry.trial,
         verdict=verdict,
         seeds=len(scores),
-        mean=float(np.mean(scores)),
+        mean=mean(scores),
         why=why,
     )
 
