@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -47,6 +48,19 @@ def test_the_systemd_unit_starts_a_worker_of_one_study_or_of_all() -> None:
             pass
     assert lines["WantedBy"] == "multi-user.target"
     assert lines["RestartPreventExitStatus"].split() == ["2"]
+
+
+@pytest.mark.skipif(not has_compose(), reason="needs Docker Compose, without an engine")
+@pytest.mark.parametrize(("study", "command"), [("", ["worker"]), ("a-1", ["worker", "a-1"])])
+def test_workers_on_other_machines_serve_all_studies_or_one(study: str, command: list[str]) -> None:
+    told = subprocess.run(
+        ["docker", "compose", "--file", "deploy/worker.compose.yml", "config", "--format", "json"],
+        cwd=ROOT,
+        env={**os.environ, "STUDY": study},
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(told.stdout)["services"]["worker"]["command"] == command
 
 
 @pytest.mark.skipif(not has_compose(), reason="needs Docker Compose, without an engine")
