@@ -5,7 +5,8 @@ A subclass's docstring tells the user what to do; the message says what was foun
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 # Every exit code of every command. The README has the same table; a test compares them.
@@ -34,6 +35,11 @@ class FleetError(Exception):
     exit_code: ClassVar[int] = 1
 
     @property
+    def lines(self) -> Sequence[str]:
+        """What was found, each thing on a line of its own."""
+        return [str(self)]
+
+    @property
     def remedy(self) -> str:
         """What the user can do about it: the first paragraph of the subclass's docstring."""
         return (type(self).__doc__ or "").strip().split("\n\n")[0]
@@ -43,6 +49,32 @@ class StudyFileError(FleetError):
     """Correct the named field of the study file and run the same command again."""
 
     exit_code = 2
+
+    def __init__(self, *mistakes: str) -> None:
+        super().__init__("; ".join(mistakes))
+        self._lines = mistakes
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """A mistake each."""
+        return self._lines
+
+    @property
+    def remedy(self) -> str:
+        """As everybody's, of each mistake."""
+        return super().remedy.replace("field", "fields") if len(self.lines) > 1 else super().remedy
+
+
+class StudyFileUnreadableError(StudyFileError):
+    """Give the path of a study file that can be read, and run the same command again."""
+
+
+class StudyFileSyntaxError(StudyFileError):
+    """Correct the TOML of the study file there and run the same command again."""
+
+
+class ChangeRefusedError(StudyFileError):
+    """Correct the named field of --set and run the same command again."""
 
 
 class UsageError(FleetError):
@@ -82,7 +114,13 @@ class SystemRefusedError(FleetError):
     def of(cls, error: OSError, what: str = "") -> SystemRefusedError:
         """The system's refusal as one line: what could not be done, to which file, and why."""
         path = f"{error.filename}: " if error.filename is not None else ""
-        return cls(f"{what and what + ': '}{path}{error.strerror or error}")
+        missing = error.filename is not None and error.errno == errno.ENOENT
+        kind = PathNotFoundError if missing else cls
+        return kind(f"{what and what + ': '}{path}{error.strerror or error}")
+
+
+class PathNotFoundError(SystemRefusedError):
+    """Check that path, then run the same command again."""
 
 
 class DatabaseRefusedError(FleetError):

@@ -69,14 +69,16 @@ def test_a_wrong_study_file(tmp_path: Path, name: str) -> None:
     commands = Commands(tmp_path, None)
     content, says = STUDY_FILES[name]
     commands.study_file(content)
-    refused(commands, "run", "study.toml", says=[*says, REMEDY_FILE])
+    remedy = "Correct the TOML of the study file there" if name == "not_toml" else REMEDY_FILE
+    refused(commands, "run", "study.toml", says=[*says, remedy])
     assert not (tmp_path / ".trialfleet").exists()
 
 
 @pytest.mark.parametrize("command", ["check", "run", "coordinate"])
 def test_a_study_file_that_is_not_there(tmp_path: Path, command: str) -> None:
     commands = Commands(tmp_path, None)
-    refused(commands, command, "none.toml", says=["none.toml: no such file", REMEDY_FILE])
+    says = ["none.toml: no such file. Give the path of a study file that can be read"]
+    refused(commands, command, "none.toml", says=says)
 
 
 @pytest.mark.parametrize("command", ["check", "coordinate"])

@@ -6,7 +6,7 @@ import csv
 import pickle
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from trialfleet.search.samplers import make_sampler
 from trialfleet.store import studies
 from trialfleet.store.optuna.history import Curves
 from trialfleet.store.steering import course, importing, tables
+from trialfleet.store.steering.adding import searching
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import following
@@ -49,6 +50,19 @@ search,6,FAIL,,0.002,0.96,
 search,7,COMPLETE,500,0.002,0.5,outside
 final,0,COMPLETE,500,0.002,0.96,
 """
+
+
+@pytest.fixture
+def in_time_zone() -> Iterator[Callable[[str], None]]:
+    """Lets this process be elsewhere, until the test ends."""
+    with pytest.MonkeyPatch.context() as patched:
+
+        def go(zone: str) -> None:
+            patched.setenv("TZ", zone)
+            time.tzset()
+
+        yield go
+    time.tzset()
 
 
 @pytest.fixture(autouse=True)
@@ -249,7 +263,7 @@ def test_other_sources_that_cannot_be_had_are_one_line(
 ) -> None:
     create(database)
     assert command("import", "trivial", "nothing.csv") == 2
-    assert "nothing.csv: No such file or directory" in told(capsys)
+    assert "nothing.csv: No such file or directory. Check that path, then" in told(capsys)
     assert command("import", "trivial", "nothing.log") == 2
     assert "nothing.log: No such file or directory" in told(capsys)
     assert command("import", "trivial", "postgresql://me:secret@127.0.0.1:1/x") == 2
@@ -305,17 +319,17 @@ def test_results_of_another_study_with_the_same_name_and_values_are_other_result
 
 
 def test_the_same_results_are_known_in_whatever_form_they_come(
-    database: Database, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    capsys: pytest.CaptureFixture[str],
+    in_time_zone: Callable[[str], None],
 ) -> None:
     study = create(database)
-    monkeypatch.setenv("TZ", "Asia/Kolkata")
-    time.tzset()
+    in_time_zone("Asia/Kolkata")
     other = plain_optuna("sqlite:///old.db")
     copy = optuna.storages.JournalStorage(JournalFileBackend("moved.log"))
     optuna.copy_study(from_study_name="other", from_storage="sqlite:///old.db", to_storage=copy)
     frame(other, "frame.csv")
-    monkeypatch.setenv("TZ", "America/New_York")
-    time.tzset()
+    in_time_zone("America/New_York")
     capsys.readouterr()
     assert command("import", "trivial", "old.db") == 0
     assert capsys.readouterr().out == "trivial: 4 trials imported\n"
@@ -375,13 +389,12 @@ def test_a_worker_claims_between_two_batches_and_the_rest_comes_once(
     study = create(database, trials=9)
     Path("many.csv").write_text(rows(230))
     numbers: list[int] = []
-    lock = importing.searching
 
     def lock_after_a_claim(connection: Connection, study: Study) -> Study:
         if len(numbers) == 2:
             raise StudyDeletedError("the machine goes away")
         numbers.append(take(database).number)  # in a session of its own, which waits for the lock
-        return lock(connection, study)
+        return searching(connection, study)
 
     with monkeypatch.context() as patched:
         patched.setattr(importing, "searching", lock_after_a_claim)

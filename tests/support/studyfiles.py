@@ -43,14 +43,19 @@ def in_table(table: str, line: str) -> str:
 
 
 def refusal(text: str) -> str:
-    """What is said of the study file of this text, after the file's name."""
+    """What is said first of the study file of this text, after the file's name."""
+    return refusals(text)[0]
+
+
+def refusals(text: str) -> list[str]:
+    """All that is said of it, each after the file's name."""
     with pytest.raises(StudyFileError) as refused:
         parse(text, source="studies/x.toml")
-    message = str(refused.value)
-    assert message.startswith("studies/x.toml: ")
-    assert message.isprintable(), "one line, with nothing that moves a cursor"
-    assert len(message) < 500
-    return message.removeprefix("studies/x.toml: ")
+    for line in refused.value.lines:
+        assert line.startswith("studies/x.toml: ")
+        assert line.isprintable(), "one line, with nothing that moves a cursor"
+        assert len(line) < 500
+    return [line.removeprefix("studies/x.toml: ") for line in refused.value.lines]
 
 
 def assert_refused(table: str, line: str, field: str, words: list[str]) -> None:

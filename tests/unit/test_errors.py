@@ -24,11 +24,16 @@ ERRORS = every(FleetError)[1:]
 def test_the_exit_codes_are_what_scripts_rely_on() -> None:
     assert {error.__name__: error.exit_code for error in ERRORS if error.exit_code != 1} == {
         "StudyFileError": 2,
+        "StudyFileUnreadableError": 2,
+        "StudyFileSyntaxError": 2,
+        "ChangeRefusedError": 2,
         "UsageError": 2,
+        "SourceError": 2,
         "SteeringError": 2,
         "NothingToShowError": 2,
         "NeverToShowError": 2,
         "SystemRefusedError": 2,
+        "PathNotFoundError": 2,
         "DatabaseRefusedError": 2,
         "StudyMismatchError": 2,
         "StudyNotFoundError": 2,

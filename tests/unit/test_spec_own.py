@@ -115,3 +115,23 @@ def test_what_is_refused(task: str, parameters: str, message: str) -> None:
 def test_what_is_no_such_study(task: str, message: str) -> None:
     text = f'name = "x"\n[task]\n{task}\n'
     assert refusal(text).startswith(message), refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        # Optuna looks choices up: of 1 and True it finds the first.
+        (
+            'mixed = { choices = [1, "0", true] }',
+            "parameters.mixed.choices[2]: true is the same to Optuna as 1; must be unlike the",
+        ),
+        ('mixed = { choices = ["0", "0"] }', "parameters.mixed.choices[1]: '0' is there twice"),
+        (
+            'rate = { low = 0, high = 1.5 }\n[search]\nsampler = "brute_force"',
+            'search.sampler: "brute_force" tries every value, and parameters.rate is a range',
+        ),
+        ("rate = { min = 1, max = 2 }", "parameters.rate.min: unknown key; a range is { low = 1"),
+    ],
+)
+def test_what_is_refused_has_the_names_of_the_file(parameters: str, said: str) -> None:
+    assert refusal(STUDY.format(parameters=parameters, task="")).startswith(said)

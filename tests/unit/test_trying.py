@@ -74,7 +74,11 @@ def test_what_hangs_is_not_waited_for() -> None:
     ("way", "says"),
     [
         ("exit", "task.env: 'oddities:Odd-v0': exit code 3"),
-        ("raise", 'task.env: "oddities:Odd-v0" cannot be stepped: RuntimeError: boom boom'),
+        (
+            "raise",
+            'task.env: "oddities:Odd-v0" cannot be stepped: RuntimeError: boom boom (oddities'
+            ".py, line 30, in step)",
+        ),
         ("nan", 'task.env: "oddities:Odd-v0" shows numbers that are not finite'),
     ],
 )

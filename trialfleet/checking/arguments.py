@@ -7,10 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from trialfleet.checking.imports import load
+from trialfleet.checking.imports import load, told
 from trialfleet.checking.mistakes import FieldError, shown
 from trialfleet.checking.rules import Rule
-from trialfleet.escape import printable
 
 T = TypeVar("T")
 
@@ -72,8 +71,8 @@ def made(name: str, kind: type[T], args: Mapping[str, Any], **offered: Any) -> T
         more = {key: value for key, value in offered.items() if key in known}
         return found(**{**more, **args})
     except Exception as exc:  # its constructor is code that nobody here has read
-        reason = printable(" ".join(str(exc).split())[:200]) or type(exc).__name__
         raise FieldError(
-            f"{shown(name)} cannot be made with them: {reason}; must be what its constructor takes",
+            f"{shown(name)} cannot be made with them: {told(exc)}; must be what its constructor"
+            " takes",
             at="args",
         ) from exc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trialfleet.checking.mistakes import (
     FieldError,
+    Gathering,
     dotted,
-    first,
     nearest,
     shown,
     shown_key,
+    together,
     unknown_key,
 )
 from trialfleet.checking.rules import Rule
@@ -67,19 +69,41 @@ class Named(Rule):
         if kind is None:
             refusal = self.refusal(name, nearest(name, self.kinds))
             raise refusal.under("name") if table is value else refusal
-        for key in table:
-            if key not in kind.model_fields:
-                raise unknown_key(key, kind.model_fields)
-        # Pydantic takes its mistakes over as this field's own.
-        return kind.model_validate(table)
+        with Gathering() as gathering:
+            for key in table:
+                if key not in kind.model_fields:
+                    gathering.add(unknown_key(key, kind.model_fields))
+            try:
+                return kind.model_validate(
+                    {key: each for key, each in table.items() if key in kind.model_fields}
+                )
+            except ValidationError as error:
+                gathering.add(explain(error, {}))
+        raise AssertionError("what was gathered is raised")
 
 
 def explain(error: ValidationError, known: Mapping[str, Collection[str]]) -> FieldError:
-    """The one mistake to report of all that pydantic found.
+    """All mistakes that pydantic found, in the order in which they are to be read.
 
     `known` has each key of the file, with the keys of its table if it is one.
     """
-    return first([_problem(dict(found), known) for found in error.errors(include_url=False)])
+    found = [
+        each
+        for problem in error.errors(include_url=False)
+        for each in _problem(dict(problem), known).each
+    ]
+    # A key that is misspelled is not missing as well.
+    meant = [each.text for each in found if each.unknown_key]
+    return together(
+        [
+            each
+            for each in found
+            if not (
+                each.text.startswith("is missing")
+                and any(f"mean {each.at.rpartition('.')[2]}?" in text for text in meant)
+            )
+        ]
+    )
 
 
 def _problem(found: dict[str, Any], known: Mapping[str, Collection[str]]) -> FieldError:
@@ -91,20 +115,50 @@ def _problem(found: dict[str, Any], known: Mapping[str, Collection[str]]) -> Fie
         return FieldError("is missing; must be given", at=where)
     cause = found.get("ctx", {}).get("error")
     if isinstance(cause, FieldError):
-        return cause.under(where)
+        return together([_placed(each, known) for each in cause.under(where).each])
     if found["type"].startswith("model_"):
         return FieldError(f"{shown(found['input'])}; must be a table", at=where)
     return FieldError(f"{shown(found['input'])}; {found['msg']}", at=where)
 
 
+def _placed(mistake: FieldError, known: Mapping[str, Collection[str]]) -> FieldError:
+    """The mistake; of an unknown key of a table, where it belongs."""
+    table, _, key = mistake.at.partition(".")
+    if mistake.unknown_key and known.get(table) and re.fullmatch(r"[A-Za-z0-9_-]+", key):
+        return _unknown([table, key], known)
+    return mistake
+
+
 def _unknown(path: list[str], known: Mapping[str, Collection[str]]) -> FieldError:
-    key = path[-1]
-    if len(path) > 1:
-        return unknown_key(key, known[path[0]]).under(path[0])
-    if not nearest(key, known, likeness=0.8):
-        for table, keys in known.items():
-            if key in keys:
-                return FieldError(
-                    f"unknown key here; it belongs under [{table}]", at=key, unknown_key=True
-                )
-    return unknown_key(key, known)
+    *above, key = path
+    table = above[0] if above else ""
+    here = known.get(table, ()) if above else known
+    at = dotted(*map(shown_key, path))
+    if key in ELSEWHERE:
+        return FieldError(f"unknown key; {ELSEWHERE[key]}", at=at, unknown_key=True)
+    places = [f"under [{name}]" for name, keys in known.items() if key in keys and name != table]
+    if above and key in known and not known[key]:
+        places.insert(0, "at the top, above the first table")
+    if not places:
+        return unknown_key(key, here).under(table)
+    close = nearest(key, here, likeness=0.8)
+    return FieldError(
+        f"unknown key here; it belongs {' or '.join(places)}{close}", at=at, unknown_key=True
+    )
+
+
+# What other tools call what a study file calls otherwise.
+ELSEWHERE = {
+    "direction": 'search.objective has it, such as "score:max"',
+    "env_id": "task.env names the environment",
+    "env_wrapper": "task.wrappers has the wrappers",
+    "eval_freq": "task.eval_every is the number of steps between two evaluations",
+    "lr": "agent.learning_rate is the learning rate",
+    "n_envs": "it must be left out, as each agent has one environment",
+    "n_eval_episodes": "task.eval_episodes is the number of episodes of an evaluation",
+    "n_timesteps": "task.train_steps is for how many steps each agent trains",
+    "n_trials": "search.trials is the number of trials",
+    "policy": "it must be left out, as agent.net_arch alone says what network learns",
+    "policy_kwargs": "agent.net_arch has the widths of the network's layers, such as [256, 256]",
+    "total_timesteps": "task.train_steps is for how many steps each agent trains",
+}

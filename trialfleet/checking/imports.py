@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import importlib
 import re
+import sysconfig
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -108,6 +111,27 @@ def load_function(name: str) -> Callable[..., Any]:
     return result
 
 
+def told(exc: BaseException) -> str:
+    """An exception of others' code in one line: what, and the last line of the user's own.
+
+    What is neither ours nor lies where packages are installed is the user's.
+    """
+    text = " ".join(str(exc).split())[:200]
+    if isinstance(exc, SystemExit):
+        text = f"it calls sys.exit({text})"
+    elif not (text and isinstance(exc, ImportError)):  # those say so themselves
+        text = f"{type(exc).__name__}: {text}".removesuffix(": ")
+    others = [Path(__file__).parents[2] / each for each in OURS]
+    others.append(Path(sysconfig.get_path("stdlib")))
+    for frame in reversed(traceback.extract_tb(exc.__traceback__)):
+        path = Path(frame.filename)
+        installed = {"site-packages", "dist-packages"} & {*path.parts}
+        if path.is_file() and not installed and not any(map(path.is_relative_to, others)):
+            text += f" ({path.name}, line {frame.lineno}, in {frame.name})"
+            break
+    return printable(text)
+
+
 def _found(name: str) -> Any:
     attribute = IMPORTED.check(name).partition(":")[2]
     found = getattr(import_named(name), attribute, None)
@@ -135,8 +159,9 @@ def import_named(name: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as exc:  # importing runs code that nobody here has read
-        reason = printable(" ".join(str(exc).split())[:200]) or type(exc).__name__
+        missing = isinstance(exc, ModuleNotFoundError)
+        must = f"be installed, or lie in a folder that is searched{_searched()}"
         raise FieldError(
-            f"{shown(name)}; its module cannot be imported here: {reason}; must be installed, or"
-            f" lie in a folder that is searched{_searched()}"
+            f"{shown(name)}; its module cannot be imported here: {told(exc)}; must"
+            f" {must if missing else 'come without an exception'}"
         ) from exc

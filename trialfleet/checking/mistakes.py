@@ -23,9 +23,61 @@ class FieldError(ValueError):
         self.at = at
         self.unknown_key = unknown_key
 
+    @property
+    def each(self) -> Sequence[FieldError]:
+        """All mistakes, this one first."""
+        return [self]
+
     def under(self, field: str) -> FieldError:
         """The same mistake, seen from the table around it."""
         return FieldError(self.text, at=dotted(field, self.at), unknown_key=self.unknown_key)
+
+
+class SeveralFieldsError(FieldError):
+    """Several mistakes; whoever shows one shows the first."""
+
+    def __init__(self, mistakes: Sequence[FieldError]) -> None:
+        first = mistakes[0]
+        super().__init__(first.text, at=first.at, unknown_key=first.unknown_key)
+        self._each = mistakes
+
+    @property
+    def each(self) -> Sequence[FieldError]:
+        """All of them, the one first that is to be read first."""
+        return self._each
+
+    def under(self, field: str) -> FieldError:
+        """The same mistakes, seen from the table around them."""
+        return SeveralFieldsError([one.under(field) for one in self._each])
+
+
+class Gathering:
+    """A block whose checks go on after a mistake; at its end all of them are raised.
+
+    Each check stands in a `with gathering.under(field):` of its own.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[FieldError] = []
+
+    def __enter__(self) -> Gathering:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None and self._found:
+            raise together(self._found)
+
+    def add(self, mistake: FieldError) -> None:
+        """One more."""
+        self._found += mistake.each
+
+    @contextmanager
+    def under(self, field: str = "") -> Iterator[None]:
+        """Whatever mistake is made in this block is one of the field's."""
+        try:
+            yield
+        except FieldError as mistake:
+            self.add(mistake.under(field))
 
 
 def shown(value: object) -> str:
@@ -45,9 +97,9 @@ def shown(value: object) -> str:
             if len(value) <= 6 and not any(isinstance(item, list | tuple | dict) for item in value):
                 text = "[" + ", ".join(map(shown, value)) + "]"
                 return text if len(text) <= _SHOWN else "a list"
-            return "a list"
+            return "a list" if len(value) <= 6 else f"a list of {len(value)} values"
         case dict():
-            return "a table"
+            return "a table" if len(value) <= 6 else f"a table of {len(value)} keys"
         case None:
             return "nothing"
     return "a date or time"
@@ -78,9 +130,11 @@ def unknown_key(key: str, known: Iterable[str]) -> FieldError:
     return FieldError(f"unknown key{hint}", at=shown_key(key), unknown_key=True)
 
 
-def first(problems: Sequence[FieldError]) -> FieldError:
-    """The one mistake to report of several: misspelled keys come first, they explain the others."""
-    return next((each for each in problems if each.unknown_key), problems[0])
+def together(mistakes: Sequence[FieldError]) -> FieldError:
+    """All of them as one: misspelled keys come first, they explain the others."""
+    if len(mistakes) == 1:
+        return mistakes[0]
+    return SeveralFieldsError(sorted(mistakes, key=lambda each: not each.unknown_key))
 
 
 @contextmanager

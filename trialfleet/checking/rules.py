@@ -66,7 +66,10 @@ class Whole(Rule):
         """The number itself."""
         if type(value) is int and (self.low <= value <= self.high or value in self.extra):
             return value
-        raise self.refusal(value)
+        hint = ""
+        if isinstance(value, float) and value.is_integer() and self.low <= value <= self.high:
+            hint = f"; write {int(value):_}"  # TOML's 2e4 is no whole number
+        raise self.refusal(value, hint)
 
 
 @dataclass(frozen=True)

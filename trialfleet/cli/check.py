@@ -26,18 +26,23 @@ def load_checked(path: Path, changes: Sequence[str] = ()) -> tuple[Spec, Tried]:
     """The study of a file with the changes of `--set`, and what was found of what it trains.
 
     Raises:
-        StudyFileError: Anything is wrong with it; one line that names file and field.
+        StudyFileError: Anything is wrong with it; a line for each mistake, with file and field.
     """
     spec = load(path, changes)
     search_beside(path)
+    mistakes: list[str] = []
+    tried = Tried()
     try:
         tried = try_task(spec.task)
-        spec.search.probe(spec)
-        return spec, tried
-    except FieldError as problem:
-        raise StudyFileError(f"{path}: {problem.at}: {problem.text}") from None
     except StudyFileError as exc:
-        raise StudyFileError(f"{path}: {exc}") from None
+        mistakes += exc.lines
+    try:
+        spec.search.probe(spec)
+    except FieldError as problem:
+        mistakes += [f"{each.at}: {each.text}" for each in problem.each]
+    if mistakes:
+        raise StudyFileError(*(f"{path}: {each}" for each in mistakes))
+    return spec, tried
 
 
 def study_report(spec: Spec, tried: Tried | None) -> RenderableType:

@@ -183,6 +183,10 @@ def main() -> None:
 
 
 def _give_up(error: FleetError) -> NoReturn:
-    message = printable(" ".join(f"{error}".split()))
-    console.say(f"trialfleet: {message}. {error.remedy}")
+    lines = [printable(" ".join(line.split())) for line in error.lines]
+    if len(lines) == 1:
+        console.say(f"trialfleet: {lines[0]}. {error.remedy}")
+    else:
+        for line in (*lines, error.remedy):
+            console.say(f"trialfleet: {line}")
     sys.exit(error.exit_code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from trialfleet.checking.mistakes import FieldError, shown, under, unknown_key
+from trialfleet.checking.mistakes import FieldError, Gathering, shown, under, unknown_key
 from trialfleet.checking.rules import Widths
 from trialfleet.search.conditions import same
 from trialfleet.search.knobs import Choices, FloatRange, IntRange, Layers, Searched, SearchSpace
@@ -26,12 +26,16 @@ def checked(table: object, space: SearchSpace) -> dict[str, Any]:
         names = ", ".join(searched) or "none here"
         raise FieldError(f"is empty; must set at least one searched knob ({names})")
     values = {}
-    for name, value in table.items():
-        if name not in space:
-            raise unknown_key(name, searched)
-        if name not in searched:
-            raise FieldError("is fixed by the study file; must be a knob that is searched", at=name)
-        values[name] = _value(name, value, searched[name])
+    with Gathering() as gathering:
+        for name, value in table.items():
+            with gathering.under():
+                if name not in space:
+                    raise unknown_key(name, searched)
+                if name not in searched:
+                    raise FieldError(
+                        "is fixed by the study file; must be a knob that is searched", at=name
+                    )
+                values[name] = _value(name, value, searched[name])
     return values
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from trialfleet.checking.mistakes import FieldError, first, shown, under, unknown_key
+from trialfleet.checking.mistakes import FieldError, Gathering, shown, under, unknown_key
 from trialfleet.checking.rules import RULE, Flag, Real, Rule, Whole, Widths
 from trialfleet.search.conditions import When, in_order, read_when, resolved
 
@@ -88,28 +88,25 @@ class SearchSpace(Mapping[str, Knob]):
         if not isinstance(table, dict):
             raise FieldError(f"{shown(table)}; must be a table")
         declared = {field.name: field for field in dataclasses.fields(params)}
-        for key in table:
-            if key not in declared:
-                raise unknown_key(key, declared)
         knobs: dict[str, Any] = {name: field.default for name, field in declared.items()}
-        problems = []
-        for name in declared:
-            if name in table:
-                field = declared[name]
-                try:
-                    knobs[name] = _knob(table[name], field.metadata[RULE], field.default)
-                except FieldError as problem:
-                    problems.append(problem.under(name))
-        if problems:
-            raise first(problems)
+        with Gathering() as gathering:
+            for key in table:
+                if key not in declared:
+                    gathering.add(unknown_key(key, declared))
+            for name in declared:
+                if name in table:
+                    field = declared[name]
+                    with gathering.under(name):
+                        knobs[name] = _knob(table[name], field.metadata[RULE], field.default)
         choices = {
             name: knob.choices if isinstance(knob, Choices) else None
             for name, knob in knobs.items()
         }
-        for name, knob in knobs.items():
-            if isinstance(knob, Searched) and knob.when:
-                with under(name):
-                    knobs[name] = replace(knob, when=resolved(name, knob.when, choices))
+        with Gathering() as gathering:
+            for name, knob in knobs.items():
+                if isinstance(knob, Searched) and knob.when:
+                    with gathering.under(name):
+                        knobs[name] = replace(knob, when=resolved(name, knob.when, choices))
         in_order(cls(knobs).conditions())
         return cls(knobs)
 
@@ -191,12 +188,22 @@ def _knob(value: object, rule: Rule, default: object) -> Knob:
     if isinstance(value, Searched):
         value = _table(value)
     if not isinstance(value, dict):
-        checked: Knob = rule.check(value)
+        try:
+            checked: Knob = rule.check(value)
+        except FieldError as mistake:
+            if isinstance(value, list | tuple) and value:
+                raise FieldError(
+                    f"{mistake.text}; to search, {_as_searched(value, rule)}"
+                ) from None
+            raise
         return checked
     known = ("low", "high", "log", "step", "choices", "layers", "width", *_CONDITION)
-    for key in value:
-        if key not in known:
-            raise unknown_key(key, known)
+    with Gathering() as gathering:
+        for key in value:
+            if key not in known and key not in _ELSEWHERE:
+                gathering.add(unknown_key(key, known))
+        if others := [key for key in value if key in _ELSEWHERE]:
+            gathering.add(_elsewhere(others[0], value))
     table = {key: each for key, each in value.items() if key not in _CONDITION}
     knob = _searched(table, rule)
     if "when" in value:
@@ -207,6 +214,45 @@ def _knob(value: object, rule: Rule, default: object) -> Knob:
     if "otherwise" in value:
         raise FieldError("stands without when; must stand beside it", at="otherwise")
     return knob
+
+
+# What other tools call it.
+_ELSEWHERE = {
+    "min": "low",
+    "max": "high",
+    "lower": "low",
+    "upper": "high",
+    "q": "step",
+    "values": "choices",
+    "value": "a plain value without a table",
+    "distribution": "log = true, or nothing",
+}
+
+
+def _elsewhere(key: str, table: dict[str, object]) -> FieldError:
+    """A key as other tools have it, with the table as it is here."""
+    ours = {_ELSEWHERE.get(name, name): each for name, each in table.items()}
+    if {"low", "high"} <= ours.keys():
+        hint = f"a range is {{ low = {shown(ours['low'])}, high = {shown(ours['high'])} }}"
+    elif "choices" in ours:
+        hint = f"choices are {{ choices = {_listed(ours['choices'])} }}"
+    else:
+        hint = f"here it is {_ELSEWHERE[key]}"
+    return FieldError(f"unknown key; {hint}", at=key, unknown_key=True)
+
+
+def _as_searched(value: list[object] | tuple[object, ...], rule: Rule) -> str:
+    """How a list is written that was meant to be searched."""
+    choices = f"write {{ choices = {_listed(value)} }}"
+    if isinstance(rule, Whole | Real) and len(value) == 2:
+        low, high = map(shown, value)
+        return f"write {{ low = {low}, high = {high} }}, or {choices.removeprefix('write ')}"
+    return choices
+
+
+def _listed(value: object) -> str:
+    found = shown(value)
+    return found if found.startswith("[") else "[…]"
 
 
 def _searched(table: dict[str, object], rule: Rule) -> Searched:
@@ -253,7 +299,11 @@ def _choices(table: dict[str, object], rule: Rule) -> Choices:
         at = f"choices[{position}]"
         value = _checked(at, rule, each)
         if value in values:
-            raise FieldError(f"{shown(each)} is there twice; must be unlike the others", at=at)
+            # True is 1 to Python, and so to Optuna, which looks choices up.
+            other = given[values.index(value)]
+            same = isinstance(other, bool) == isinstance(each, bool)
+            found = "is there twice" if same else f"is the same to Optuna as {shown(other)}"
+            raise FieldError(f"{shown(each)} {found}; must be unlike the others", at=at)
         values.append(value)
     return Choices(choices=tuple(values))
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import ValidationError, field_serializer, model_validator
 
 from trialfleet.checking.fields import Strict, explain
-from trialfleet.checking.mistakes import FieldError
+from trialfleet.checking.mistakes import FieldError, Gathering
 from trialfleet.checking.rules import OneOf, Real, Rule
 from trialfleet.study.measures import NAMES, OVER_SEEDS, Measure
 
@@ -109,16 +109,18 @@ class Constraints(Rule):
         if not isinstance(value, list | tuple) or len(value) > MOST_CONSTRAINTS:
             raise self.refusal(value)
         found: list[Constraint] = []
-        for number, each in enumerate(value, start=1):
-            constraint = each if isinstance(each, Constraint) else _read(each, f"{number}")
-            if constraint.label in [other.label for other in found]:
-                raise FieldError(f"{constraint.label} is there twice; must be once", at=f"{number}")
-            found.append(constraint)
+        with Gathering() as gathering:
+            for number, each in enumerate(value, start=1):
+                with gathering.under(f"{number}"):
+                    constraint = each if isinstance(each, Constraint) else _read(each)
+                    if constraint.label in [other.label for other in found]:
+                        raise FieldError(f"{constraint.label} is there twice; must be once")
+                    found.append(constraint)
         return tuple(found)
 
 
-def _read(table: Any, at: str) -> Constraint:
+def _read(table: Any) -> Constraint:
     try:
         return Constraint.model_validate(table)
     except ValidationError as error:
-        raise explain(error, dict.fromkeys(Constraint.model_fields, ())).under(at) from None
+        raise explain(error, dict.fromkeys(Constraint.model_fields, ())) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trialfleet.checking.mistakes import FieldError, under
+from trialfleet.checking.mistakes import FieldError, Gathering
 from trialfleet.checking.rules import Rule
 from trialfleet.search import fixed
 
@@ -39,9 +39,10 @@ def check_enqueued(spec: Spec) -> None:
     Raises:
         FieldError: Anything is wrong with one.
     """
-    for position, table in enumerate(spec.enqueue):
-        with under(f"enqueue[{position}]"):
-            fixed.checked(table, spec.agent)
+    with Gathering() as gathering:
+        for position, table in enumerate(spec.enqueue):
+            with gathering.under(f"enqueue[{position}]"):
+                fixed.checked(table, spec.agent)
     if len(spec.enqueue) > spec.budget:
         raise FieldError(
             f"{len(spec.enqueue)} configurations are more than search.trials"

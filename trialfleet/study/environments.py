@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trialfleet.checking.imports import IMPORTED
-from trialfleet.checking.mistakes import FieldError, shown_key, under
+from trialfleet.checking.mistakes import FieldError, Gathering, shown_key, under
 from trialfleet.checking.rules import Rule
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -46,10 +46,14 @@ class Arguments(Rule):
         """The table."""
         if not isinstance(value, dict) or len(value) > _MOST:
             raise self.refusal(value)
-        for name in value:
-            if name in _TAKEN:
-                raise FieldError(f"{_TAKEN[name]}; must be left out here", at=name)
-        return Table({_name(name): _argument(name, each, _DEPTH) for name, each in value.items()})
+        found = {}
+        with Gathering() as gathering:
+            for name, each in value.items():
+                with gathering.under():
+                    if name in _TAKEN:
+                        raise FieldError(f"{_TAKEN[name]}; must be left out here", at=name)
+                    found[_name(name)] = _argument(name, each, _DEPTH)
+        return Table(found)
 
 
 @dataclass(frozen=True)
@@ -69,17 +73,18 @@ class Wrappers(Rule):
         if not isinstance(value, list | tuple) or len(value) > _WRAPPERS:
             raise self.refusal(value)
         found = []
-        for place, each in enumerate(value):
-            table = {"name": each} if isinstance(each, str) else each
-            with under(f"[{place}]"):
-                if not isinstance(table, dict):
-                    raise self.refusal(value)
-                if "name" not in table:
-                    raise FieldError('is missing; must be "module:Class"', at="name")
-                with under("name"):
-                    name = IMPORTED.check(table["name"])
-                rest = {key: each for key, each in table.items() if key != "name"}
-                found.append(Table({"name": name, **Arguments().check(rest)}))
+        with Gathering() as gathering:
+            for place, each in enumerate(value):
+                table = {"name": each} if isinstance(each, str) else each
+                with gathering.under(f"[{place}]"):
+                    if not isinstance(table, dict):
+                        raise self.refusal(value)
+                    if "name" not in table:
+                        raise FieldError('is missing; must be "module:Class"', at="name")
+                    with under("name"):
+                        name = IMPORTED.check(table["name"])
+                    rest = {key: each for key, each in table.items() if key != "name"}
+                    found.append(Table({"name": name, **Arguments().check(rest)}))
         return tuple(found)
 
 

@@ -1,4 +1,4 @@
-"""Reading a study file. A mistake in it becomes one line: FILE: field: found; allowed."""
+"""Reading a study file. Each mistake in it becomes a line: FILE: field: found; allowed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trialfleet.checking.mistakes import FieldError, dotted, shown, shown_key
-from trialfleet.errors import StudyFileError
+from trialfleet.errors import (
+    ChangeRefusedError,
+    StudyFileError,
+    StudyFileSyntaxError,
+    StudyFileUnreadableError,
+)
 from trialfleet.escape import printable, storable
 from trialfleet.study.changes import Change, parse_changes
 from trialfleet.study.spec import Spec
@@ -16,6 +21,7 @@ from trialfleet.study.spec import Spec
 MAX_BYTES = 100_000
 # tomllib takes quadratic time over a dotted key: half a minute for one that fills a file.
 MAX_LINE = 10_000
+_MOST = 20  # mistakes that are shown
 
 
 def load(path: Path, changes: Sequence[str] = ()) -> Spec:
@@ -33,19 +39,19 @@ def load(path: Path, changes: Sequence[str] = ()) -> Spec:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise _error(source, "no such file; give the path of a study file") from None
+        raise _unreadable(source, "no such file") from None
     except IsADirectoryError:
-        raise _error(source, "is a directory; give the path of a study file") from None
+        raise _unreadable(source, "is a directory") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise _error(source, f"cannot be read ({reason})") from None
+        raise _unreadable(source, f"cannot be read ({reason})") from None
     if len(content) > MAX_BYTES:
-        raise _error(source, f"is larger than {MAX_BYTES // 1000} kB; is it a study file?")
+        raise _unreadable(source, f"is larger than {MAX_BYTES // 1000} kB; is it a study file?")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise _error(source, f"line {line}: is not UTF-8; save the file as UTF-8") from None
+        raise _syntax_error(source, f"line {line}: is not UTF-8; save the file as UTF-8") from None
     return parse(text, source=source, changes=changes)
 
 
@@ -58,26 +64,28 @@ def parse(text: str, *, source: str, changes: Sequence[str] = ()) -> Spec:
     try:
         parsed = parse_changes(changes)
     except FieldError as problem:
-        raise _error("--set", f"{problem.at}: " * bool(problem.at) + problem.text) from None
+        text = f"{problem.at}: " * bool(problem.at) + problem.text
+        raise ChangeRefusedError(printable(f"--set: {text}")) from None
     for number, line in enumerate(text.split("\n"), start=1):
         if len(line) > MAX_LINE:
-            raise _error(source, f"line {number}: is longer than {MAX_LINE} characters; break it")
+            text = f"line {number}: is longer than {MAX_LINE} characters; break it"
+            raise _syntax_error(source, text)
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise _error(source, _syntax(str(error), text)) from None
+        raise _syntax_error(source, _syntax(str(error), text)) from None
     except RecursionError:
-        raise _error(source, "is nested too deeply; is it a study file?") from None
+        raise _unreadable(source, "is nested too deeply; is it a study file?") from None
     except ValueError:
         # tomllib does not translate this one: int() refuses more than 4300 digits.
-        raise _error(source, "holds a number of thousands of digits; shorten it") from None
+        raise _syntax_error(source, "holds a number of thousands of digits; shorten it") from None
     try:
         for change in parsed:
             change.apply(tables)
         _refuse_nul(tables)
         return Spec.read(tables)
     except FieldError as problem:
-        raise _error(_origin(source, parsed, problem), f"{problem.at}: {problem.text}") from None
+        raise _refusal(source, parsed, problem.each) from None
 
 
 def _refuse_nul(value: object, at: str = "") -> None:
@@ -99,11 +107,19 @@ def _refuse_nul(value: object, at: str = "") -> None:
                 _refuse_nul(each, at)
 
 
-def _origin(source: str, changes: Sequence[Change], problem: FieldError) -> str:
-    """Where the user finds what is wrong: in the file, or beside the change that made it so."""
-    if any(change.concerns(problem.at) for change in changes):
-        return f"{source} with --set"
-    return source
+def _refusal(
+    source: str, changes: Sequence[Change], mistakes: Sequence[FieldError]
+) -> StudyFileError:
+    """All mistakes, each with where the user finds it: in the file, or beside a change to it."""
+    lines, of_changes = [], 0
+    for each in mistakes[:_MOST]:
+        changed = any(change.concerns(each.at) for change in changes)
+        of_changes += changed
+        lines.append(printable(f"{source}{' with --set' * changed}: {each.at}: {each.text}"))
+    if len(mistakes) > _MOST:
+        lines.append(printable(f"{source}: and {len(mistakes) - _MOST} more"))
+    kind = ChangeRefusedError if of_changes == len(mistakes) else StudyFileError
+    return kind(*lines)
 
 
 def _syntax(message: str, text: str) -> str:
@@ -112,11 +128,23 @@ def _syntax(message: str, text: str) -> str:
     if found is None:
         return f"is not TOML: {message}"
     what, line, column = found.groups()
+    # tomllib shows tables as Python's tuples: Cannot declare ('task', 'env_args') twice.
+    what = what.replace("Cannot overwrite a value", "A key is there twice")
+    what = re.sub(r"\(('[^()]*'),?\)", lambda name: _table(name[1]), what)
     if line is None:
         line = str(len(text.rstrip().splitlines()) or 1)
-        return f"line {line}, the last: {what}; correct the TOML"
-    return f"line {line}, column {column}: {what}; correct the TOML"
+        return f"line {line}, the last: {what}"
+    return f"line {line}, column {column}: {what}"
 
 
-def _error(source: str, text: str) -> StudyFileError:
-    return StudyFileError(printable(f"{source}: {text}"))
+def _table(keys: str) -> str:
+    names = re.findall(r"'((?:[^'\\]|\\.)*)'", keys)
+    return f"[{'.'.join(names)}]"
+
+
+def _unreadable(source: str, text: str) -> StudyFileError:
+    return StudyFileUnreadableError(printable(f"{source}: {text}"))
+
+
+def _syntax_error(source: str, text: str) -> StudyFileError:
+    return StudyFileSyntaxError(printable(f"{source}: {text}"))

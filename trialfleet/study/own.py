@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trialfleet.checking.mistakes import FieldError, shown
+from trialfleet.checking.mistakes import FieldError, Gathering, shown, together
 
 ALGORITHM = "function"
 NO_ENVIRONMENT = object()  # stands for one where there is none to be checked
@@ -48,17 +48,19 @@ def checked_task(task: Tables) -> Tables:
                 'is missing; must name your function, "package.module:function"', at="objective"
             )
         return task
-    if algorithm(task) != ALGORITHM:
-        raise FieldError(
-            f"{shown(task['algorithm'])} stands beside objective; must be left out there",
-            at="algorithm",
-        )
-    for field in _OF_ENVIRONMENTS:
-        if field in task:
-            raise FieldError(
-                "stands beside objective, whose function decides about that; must be left out",
-                at=field,
-            )
+    with Gathering() as gathering:
+        if algorithm(task) != ALGORITHM:
+            with gathering.under("algorithm"):
+                raise FieldError(
+                    f"{shown(task['algorithm'])} stands beside objective; must be left out there"
+                )
+        for field in _OF_ENVIRONMENTS:
+            if field in task:
+                with gathering.under(field):
+                    raise FieldError(
+                        "stands beside objective, whose function decides about that;"
+                        " must be left out"
+                    )
     return {**task, "algorithm": ALGORITHM, "env": NO_ENVIRONMENT}
 
 
@@ -95,9 +97,15 @@ def inside(tables: Any) -> Any:
 
 
 def outside(problem: FieldError, tables: Any) -> FieldError:
-    """A mistake as the file's own tables name its place."""
+    """Mistakes as the file's own tables name their places."""
+    if not is_own(tables):
+        return problem
+    return together([_outside(each) for each in problem.each])
+
+
+def _outside(problem: FieldError) -> FieldError:
     table, dot, field = problem.at.partition(".")
-    if not is_own(tables) or table != "agent":
+    if table != "agent":
         return problem
     return FieldError(problem.text, at=f"parameters{dot}{field}", unknown_key=problem.unknown_key)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import field_serializer, model_validator
 
 from trialfleet.checking.fields import Strict
-from trialfleet.checking.mistakes import FieldError, under
+from trialfleet.checking.mistakes import FieldError, Gathering, under
 from trialfleet.checking.rules import OneOf, Real, Whole
 from trialfleet.search.pruners import ANY_PRUNER, Hyperband, NoPruner, Pruner
 from trialfleet.search.samplers import ANY_SAMPLER, Sampler, Tpe
@@ -43,10 +43,11 @@ class Search(Strict):
         Raises:
             FieldError: That fails; at its dotted path.
         """
-        with under("search.pruner"):
-            self.pruner.probe(spec)
-        with under("search.sampler"):
-            self.sampler.probe(spec)
+        with Gathering() as gathering:
+            with gathering.under("search.pruner"):
+                self.pruner.probe(spec)
+            with gathering.under("search.sampler"):
+                self.sampler.probe(spec)
 
     @property
     def prunable(self) -> bool:

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from trialfleet.checking.fields import Strict, explain
-from trialfleet.checking.mistakes import FieldError, dotted, under
+from trialfleet.checking.mistakes import FieldError, Gathering, dotted
 from trialfleet.checking.rules import Pattern, Rule, Whole
 from trialfleet.errors import VersionMismatchError
 from trialfleet.search.algorithms import ALGORITHMS, params_of
@@ -182,40 +182,54 @@ class Spec(Strict):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Spec:
-        with under("agent"):
-            params_of(self.task.algorithm).check(self.agent, self.task)
-        with under("search.pruner"):
-            self.search.pruner.check(self)
-        with under("search.sampler"):
-            self.search.sampler.check(self)
-        check_enqueued(self)
-        self._can_be_measured()
-        with under("stop"):
-            self.stop.check(len(self.search.objectives))
+        with Gathering() as gathering:
+            with gathering.under("agent"):
+                params_of(self.task.algorithm).check(self.agent, self.task)
+            with gathering.under("search.pruner"):
+                self.search.pruner.check(self)
+            counted = False
+            with gathering.under("search.sampler"):
+                self.search.sampler.check(self)
+                counted = True  # else nobody knows how many trials there are
+            self._can_be_measured(gathering)
+            with gathering.under("stop"):
+                self.stop.check(len(self.search.objectives))
+            with gathering.under("search.audit"):
+                self._can_be_audited()
+            with gathering.under("final.confirm"):
+                self._can_be_confirmed()
+            if counted:
+                with gathering.under():
+                    check_enqueued(self)
+                with gathering.under("final.top"):
+                    self._has_finalists()
+        return self
+
+    def _can_be_audited(self) -> None:
         if self.search.audit and self.search.objectives != (SCORE,):
             raise FieldError(
                 f"{self.search.audit:g}; the audit compares scores, and the objective is"
-                f" {', '.join(map(str, self.search.objectives))}; must be 0",
-                at="search.audit",
+                f" {', '.join(map(str, self.search.objectives))}; must be 0"
             )
+
+    def _can_be_confirmed(self) -> None:
         if self.final.until and not self.races:
             raise FieldError(
                 "confirms the winner of a race until an interval is narrow, and this study has no"
                 ' race, which takes final.race, the objective score, over_seeds = "mean" and no'
-                " constraints; must be a number or left out",
-                at="final.confirm",
+                " constraints; must be a number or left out"
             )
+
+    def _has_finalists(self) -> None:
         if self.final.top > self.budget and self.final.top != DEFAULT_TOP:
             points = self.budget < self.search.trials
             what = "there are configurations" if points else "search.trials"
             raise FieldError(
                 f"{self.final.top} is more than {what} ({self.budget});"
-                f" must be at most {self.budget}",
-                at="final.top",
+                f" must be at most {self.budget}"
             )
-        return self
 
-    def _can_be_measured(self) -> None:
+    def _can_be_measured(self, gathering: Gathering) -> None:
         task, search = self.task, self.search
         asked: list[tuple[str, str, Measure, str | None]] = [
             ("search", "objectives", each.measure, None) for each in search.objectives
@@ -225,7 +239,7 @@ class Spec(Strict):
             for number, each in enumerate(self.constraints, start=1)
         ]
         for table, at, measure, over_seeds in asked:
-            with under(table):
+            with gathering.under(table):
                 check_measure(
                     measure,
                     over_seeds or search.over_seeds,
@@ -240,6 +254,8 @@ def _algorithm(tables: Any) -> str | None:
     task = tables.get("task", {}) if isinstance(tables, dict) else None
     if isinstance(task, Task):
         return task.algorithm
+    if own.is_own(tables):
+        return own.ALGORITHM  # whatever stands beside the objective
     name = own.algorithm(task) if isinstance(task, dict) else None
     return name if isinstance(name, str) and name in ALGORITHMS else None
 

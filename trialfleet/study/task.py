@@ -46,7 +46,13 @@ class _Algorithm(Rule):
 
     def check(self, value: object) -> str:
         """The name itself."""
-        return OneOf(tuple(ALGORITHMS)).check(value)
+        try:
+            return OneOf(tuple(ALGORITHMS)).check(value)
+        except FieldError as mistake:
+            raise FieldError(
+                f"{mistake.text}; any other trains as a function of your own, which task.objective"
+                " names (docs/own-training.md)"
+            ) from None
 
 
 class Task(Strict):

@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, flatten, flatten_space
 from numpy.typing import NDArray
 
-from trialfleet.checking.imports import load
+from trialfleet.checking.imports import load, told
 from trialfleet.checking.mistakes import FieldError
 from trialfleet.errors import StudyFileError
 
@@ -120,8 +120,7 @@ def _wrapped(env: Env, wrapping: Wrapping) -> Env:
         wrapped: Env = kind(env, **wrapping.args)
         return wrapped
     except (Exception, SystemExit) as exc:
-        reason = " ".join(f"{type(exc).__name__}: {exc}".split())
-        raise StudyFileError(f"task.wrappers: {wrapping.name} cannot be made: {reason}") from exc
+        raise StudyFileError(f"task.wrappers: {wrapping.name} cannot be made: {told(exc)}") from exc
 
 
 class Flat(gymnasium.ObservationWrapper[NDArray[np.float32], Any, Any]):

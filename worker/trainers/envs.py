@@ -21,7 +21,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
-from trialfleet.checking.imports import import_named
+from trialfleet.checking.imports import import_named, told
 from trialfleet.checking.mistakes import FieldError
 from trialfleet.errors import StudyFileError
 from worker.trainers.environment import EnvLike, as_environment, make_one
@@ -59,7 +59,7 @@ def inspect_env(env: EnvLike) -> EnvShape:
     except StudyFileError:
         raise
     except (Exception, SystemExit) as exc:  # third-party constructors raise what they like
-        raise StudyFileError(f"{_named(env_id)} cannot be made: {_one_line(exc)}") from exc
+        raise StudyFileError(f"{_named(env_id)} cannot be made: {told(exc)}") from exc
     return EnvShape(
         observation_size=_observation_size(env_id, made.observation_space),
         actions=_action_count(env_id, made.action_space),
@@ -202,10 +202,3 @@ def _action_count(env_id: str, space: gymnasium.Space[Any]) -> int:
 def _named(env_id: str) -> str:
     """Quote an id that may be anything at all, on one line and not too long."""
     return f"task.env: {json.dumps(env_id[:100], ensure_ascii=False)}"
-
-
-def _one_line(exc: BaseException) -> str:
-    text = " ".join(str(exc).split())
-    return (
-        f"it calls sys.exit({text})" if isinstance(exc, SystemExit) else text or type(exc).__name__
-    )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from trialfleet.checking.imports import told
 from trialfleet.errors import StudyFileError
 from worker.trainers.environment import Environment
 from worker.trainers.envs import Copies, inspect_env
@@ -29,8 +30,7 @@ def step_once(environment: Environment) -> dict[str, Any]:
     except StudyFileError:
         raise
     except (Exception, SystemExit) as exc:
-        reason = " ".join(f"{type(exc).__name__}: {exc}".split())
-        raise StudyFileError(f"{_named(environment)} cannot be stepped: {reason}") from exc
+        raise StudyFileError(f"{_named(environment)} cannot be stepped: {told(exc)}") from exc
     size = first.shape[-1]
     if size != shape.observation_size:
         raise StudyFileError(

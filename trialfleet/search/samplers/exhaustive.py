@@ -56,8 +56,9 @@ class BruteForce(_Exhaustive):
     def check(self, spec: Spec) -> None:
         """There must be an end to it."""
         if endless := Points.endless(spec.agent):
+            table = "agent" if spec.task.objective is None else "parameters"
             raise FieldError(
-                f'"brute_force" tries every value, and agent.{endless} is a range of all numbers;'
+                f'"brute_force" tries every value, and {table}.{endless} is a range of all numbers;'
                 ' must have a step or choices; or use "grid"'
             )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from trialfleet.checking.mistakes import FieldError
+from trialfleet.checking.mistakes import FieldError, Gathering
 from trialfleet.checking.rules import Flag, OneOf, Real, Whole, Widths, knob
 from trialfleet.search.knobs import Choices
 
@@ -76,28 +76,37 @@ class Params:
         Raises:
             FieldError: At the knob's name.
         """
-        batch, buffer = space.largest("batch_size"), space.smallest("buffer_size")
-        if batch > buffer:
-            raise FieldError(
-                f"up to {batch} is more than the smallest buffer_size ({buffer}); must fit in it",
-                at="batch_size",
-            )
-        for name in ("learning_starts", "train_freq"):
-            most = space.largest(name)
-            if most > task.eval_every:
-                raise FieldError(
-                    f"up to {most} is more than task.eval_every ({task.eval_every}), so a segment"
-                    f" could pass without learning; must be at most {task.eval_every}",
-                    at=name,
+        with Gathering() as gathering:
+            batch, buffer = space.largest("batch_size"), space.smallest("buffer_size")
+            if batch > buffer:
+                gathering.add(
+                    FieldError(
+                        f"up to {batch} is more than the smallest buffer_size ({buffer});"
+                        " must fit in it",
+                        at="batch_size",
+                    )
                 )
-        normalize, least = space["normalize"], space.smallest("learning_starts")
-        ways = normalize.choices if isinstance(normalize, Choices) else (normalize,)
-        if "fixed" in ways and least < _STEPS_TO_FIX:
-            raise FieldError(
-                f'"fixed" measures the first learning_starts ({least}) observations; must have at'
-                f" least {_STEPS_TO_FIX}, or be another",
-                at="normalize",
-            )
+            for name in ("learning_starts", "train_freq"):
+                most = space.largest(name)
+                if most > task.eval_every:
+                    gathering.add(
+                        FieldError(
+                            f"up to {most} is more than task.eval_every ({task.eval_every}), so a"
+                            " segment could pass without learning; must be at most"
+                            f" {task.eval_every}",
+                            at=name,
+                        )
+                    )
+            normalize, least = space["normalize"], space.smallest("learning_starts")
+            ways = normalize.choices if isinstance(normalize, Choices) else (normalize,)
+            if "fixed" in ways and least < _STEPS_TO_FIX:
+                gathering.add(
+                    FieldError(
+                        f'"fixed" measures the first learning_starts ({least}) observations; must'
+                        f" have at least {_STEPS_TO_FIX}, or be another",
+                        at="normalize",
+                    )
+                )
 
     @property
     def updates_per_round(self) -> int:

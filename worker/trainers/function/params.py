@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trialfleet.checking.mistakes import FieldError, shown_key
+from trialfleet.checking.mistakes import FieldError, Gathering, shown_key
 from trialfleet.checking.rules import Real, Rule, Whole, knob
 
 if TYPE_CHECKING:
@@ -62,13 +62,14 @@ def declare(table: object) -> type[_Parameters]:
         FieldError: A name is none that a function's argument could have.
     """
     fields: list[tuple[str, type, Any]] = []
-    for name, value in table.items() if isinstance(table, dict) else ():
-        if not _NAME.fullmatch(name) or keyword.iskeyword(name):
-            raise FieldError(
-                "must be a name of letters, digits and underscores, and no word of Python's",
-                at=shown_key(name),
-            )
-        fields.append((name, object, knob(None, _rule(value))))
+    with Gathering() as gathering:
+        for name, value in table.items() if isinstance(table, dict) else ():
+            with gathering.under(shown_key(name)):
+                if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+                    raise FieldError(
+                        "must be a name of letters, digits and underscores, and no word of Python's"
+                    )
+            fields.append((name, object, knob(None, _rule(value))))
     return dataclasses.make_dataclass(
         "Params", fields, bases=(_Parameters,), frozen=True, kw_only=True
     )
