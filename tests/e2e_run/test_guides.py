@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from functools import cache
@@ -185,3 +186,38 @@ def test_the_variables_of_the_guides_are_settings() -> None:
 def test_a_shell_can_parse_every_command() -> None:
     lines = "\n".join(command for page in PAGES for command in commands(page))
     subprocess.run(["sh", "-n"], input=lines, text=True, check=True, env={**os.environ})
+
+
+@pytest.fixture
+def from_optuna(tmp_path: Path) -> Iterator[Commands]:
+    """A folder with the old study and the new file of docs/steering.md, and nothing else."""
+    section = text(DOCS / "steering.md").split("## From Optuna\n")[1].split("\n## ")[0]
+    [script] = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    [study] = re.findall(r"^```toml\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    (tmp_path / "old.py").write_text(script, encoding="utf-8")
+    subprocess.run([sys.executable, "old.py"], cwd=tmp_path, check=True, capture_output=True)
+    for given, tiny in {
+        "train_steps = 30_000": "train_steps = 64\nseeds = 2",
+        "eval_every = 1_250": "eval_every = 64\neval_episodes = 1\nscore_episodes = 1",
+        "[agent]": "[agent]\nlearning_starts = 8\nbatch_size = 4\nbuffer_size = 64",
+        "trials = 50": "trials = 2\n[final]\ntop = 1\nseeds = 2\nconfirm = 2\nepisodes = 1",
+    }.items():
+        assert study.count(given) == 1
+        study = study.replace(given, tiny)
+    (tmp_path / "dqn.toml").write_text(study, encoding="utf-8")
+    with closing(Commands(tmp_path, None)) as starter:
+        yield starter
+
+
+def test_a_study_of_optunas_is_gone_on_with_as_the_guide_says(from_optuna: Commands) -> None:
+    section = text(DOCS / "steering.md").split("## From Optuna\n")[1].split("\n## ")[0]
+    import_it, run_it = re.findall(r"^\$ trialfleet (.+)$", section, re.MULTILINE)
+    told = from_optuna.run(*shlex.split(import_it)).stdout.strip()
+    assert f"The first says `{told}`" in section
+    from_optuna.run(*shlex.split(run_it), "--workers", "1")
+    status = from_optuna.run("status").stdout
+    assert "search 2/2" in status
+    assert "40 imported trials beside the budget" in status
+    assert "imported: trial 0 of dqn" in from_optuna.run("logs", "dqn", "0").stdout
+    assert "finished" in from_optuna.run("logs", "dqn", "40").stdout
+    assert (from_optuna.folder / "models" / "dqn.safetensors").is_file()

@@ -82,8 +82,9 @@ def parse(text: str, *, source: str, changes: Sequence[str] = ()) -> Spec:
     try:
         for change in parsed:
             change.apply(tables)
+        spec = Spec.read(tables)
         _refuse_nul(tables)
-        return Spec.read(tables)
+        return spec
     except FieldError as problem:
         raise _refusal(source, parsed, problem.each) from None
 
