@@ -212,8 +212,8 @@ def test_all_mistakes_are_told_at_once_a_line_each_and_misspelled_keys_first() -
         "task.train_steps",
         "agent.learning_rate",
         "search.sampler.multivariate",
-        "constraints.1.measure",
-        "constraints.2",
+        "constraints[0].measure",
+        "constraints[1]",
         "final.top",
     ]
 

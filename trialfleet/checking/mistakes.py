@@ -119,8 +119,8 @@ def nearest(name: object, known: Iterable[str], *, likeness: float = 0.6) -> str
 
 
 def dotted(*parts: str) -> str:
-    """The dotted path of a field, without its empty parts."""
-    return ".".join(part for part in parts if part)
+    """The dotted path of a field, without its empty parts; a place in a list is "[0]"."""
+    return ".".join(part for part in parts if part).replace(".[", "[")
 
 
 def unknown_key(key: str, known: Iterable[str]) -> FieldError:

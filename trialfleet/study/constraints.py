@@ -105,13 +105,13 @@ class Constraints(Rule):
         return f"at most {MOST_CONSTRAINTS} tables [[constraints]]"
 
     def check(self, value: object) -> tuple[Constraint, ...]:
-        """The constraints, numbered from 1 in what is refused of them."""
+        """The constraints, counted from 0 in what is refused of them, as all lists are."""
         if not isinstance(value, list | tuple) or len(value) > MOST_CONSTRAINTS:
             raise self.refusal(value)
         found: list[Constraint] = []
         with Gathering() as gathering:
-            for number, each in enumerate(value, start=1):
-                with gathering.under(f"{number}"):
+            for place, each in enumerate(value):
+                with gathering.under(f"[{place}]"):
                     constraint = each if isinstance(each, Constraint) else _read(each)
                     if constraint.label in [other.label for other in found]:
                         raise FieldError(f"{constraint.label} is there twice; must be once")

@@ -235,8 +235,8 @@ class Spec(Strict):
             ("search", "objectives", each.measure, None) for each in search.objectives
         ]
         asked += [
-            (f"constraints.{number}", "measure", each.measure, each.over_seeds)
-            for number, each in enumerate(self.constraints, start=1)
+            (f"constraints[{place}]", "measure", each.measure, each.over_seeds)
+            for place, each in enumerate(self.constraints)
         ]
         for table, at, measure, over_seeds in asked:
             with gathering.under(table):

@@ -62,31 +62,31 @@ def test_what_is_stored_is_read_again() -> None:
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ("at_most = 1", ["constraints.1.measure: is missing"]),
-        ("measure = 'size'\nat_most = 1", ["constraints.1.measure: 'size';", '"parameters"']),
-        ("measure = 'auc'", ["constraints.1: needs a bound"]),
+        ("at_most = 1", ["constraints[0].measure: is missing"]),
+        ("measure = 'size'\nat_most = 1", ["constraints[0].measure: 'size';", '"parameters"']),
+        ("measure = 'auc'", ["constraints[0]: needs a bound"]),
         (
             "measure = 'auc'\nat_most = 1\nat_least = 0",
-            ["constraints.1: needs a bound", "not both"],
+            ["constraints[0]: needs a bound", "not both"],
         ),
-        ("measure = 'auc'\nat_most = nan", ["constraints.1.at_most: nan;"]),
-        ("measure = 'auc'\nat_least = 'much'", ["constraints.1.at_least: 'much';"]),
-        ("measure = 'auc'\nat_mots = 1", ["constraints.1.at_mots: unknown key", "at_most?"]),
+        ("measure = 'auc'\nat_most = nan", ["constraints[0].at_most: nan;"]),
+        ("measure = 'auc'\nat_least = 'much'", ["constraints[0].at_least: 'much';"]),
+        ("measure = 'auc'\nat_mots = 1", ["constraints[0].at_mots: unknown key", "at_most?"]),
         (
             "measure = 'auc'\nat_most = 1\nover_seeds = 'sum'",
-            ["constraints.1.over_seeds: 'sum';", '"worst"'],
+            ["constraints[0].over_seeds: 'sum';", '"worst"'],
         ),
         (
             "measure = 'auc'\nat_most = 1\n[[constraints]]\nmeasure = 'auc'\nat_most = 1",
-            ["constraints.2: auc <= 1 is there twice"],
+            ["constraints[1]: auc <= 1 is there twice"],
         ),
         (
             "measure = 'spread'\nat_most = 1\n[task]\nseeds = 1",
-            ["constraints.1.measure: 'spread'; it is over a trial's seeds"],
+            ["constraints[0].measure: 'spread'; it is over a trial's seeds"],
         ),
         (
             "measure = 'auc'\nat_most = 1\nover_seeds = 'iqm'\n[task]\nseeds = 3",
-            ["constraints.1.over_seeds: 'iqm'; over 3 seeds"],
+            ["constraints[0].over_seeds: 'iqm'; over 3 seeds"],
         ),
     ],
 )
@@ -98,4 +98,4 @@ def test_what_is_refused_and_why(lines: str, words: list[str]) -> None:
 
 def test_constraints_are_tables() -> None:
     assert "constraints: 4; must be at most 16 tables" in refusal('name = "x"\nconstraints = 4')
-    assert "constraints.1" in refusal('name = "x"\nconstraints = [4]')
+    assert "constraints[0]" in refusal('name = "x"\nconstraints = [4]')
