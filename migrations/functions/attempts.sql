@@ -113,15 +113,22 @@ BEGIN
     extended := FOUND;
     deleted := held IS NOT NULL AND NOT extended
         AND NOT EXISTS (SELECT FROM fleet.attempts a WHERE a.fence = held);
-    INSERT INTO fleet.workers AS w
-        (worker, study, host, pid, version, trial_number, step, steps_per_second,
-        claims, claim_seconds, database_errors)
-    VALUES (me, study_name, host_name, process, version_text, trial, at_step, pace, waits, waited, errors)
-    ON CONFLICT (worker) DO UPDATE SET
-        trial_number = excluded.trial_number, step = excluded.step,
-        study = excluded.study, steps_per_second = excluded.steps_per_second, seen_at = now(),
-        claims = excluded.claims, claim_seconds = excluded.claim_seconds,
-        database_errors = excluded.database_errors;
+    BEGIN
+        -- A lease is not to be lost by waiting for a row that is only for people who watch.
+        PERFORM set_config('lock_timeout', '100', true);
+        INSERT INTO fleet.workers AS w
+            (worker, study, host, pid, version, trial_number, step, steps_per_second,
+            claims, claim_seconds, database_errors)
+        VALUES (me, study_name, host_name, process, version_text, trial, at_step, pace, waits,
+            waited, errors)
+        ON CONFLICT (worker) DO UPDATE SET
+            trial_number = excluded.trial_number, step = excluded.step,
+            study = excluded.study, steps_per_second = excluded.steps_per_second, seen_at = now(),
+            claims = excluded.claims, claim_seconds = excluded.claim_seconds,
+            database_errors = excluded.database_errors;
+    EXCEPTION WHEN lock_not_available THEN
+        NULL;  -- the next beat tells it
+    END;
     SELECT sum(d.numbackends) > 0.75 * (
             current_setting('max_connections')::integer
             - current_setting('superuser_reserved_connections')::integer

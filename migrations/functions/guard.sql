@@ -155,25 +155,6 @@ CREATE TRIGGER fleet_refuse_copy BEFORE INSERT OR UPDATE ON public.study_user_at
         NEW.key = 'digest' AND fleet.is_stranger() AND fleet.owner(NEW.study_id) IS NULL
     ) EXECUTE FUNCTION fleet.refuse_copy();
 
--- Refuse a deletion that isn't part of a whole study's.
---
--- This runs at the commit: rows that may not go alone have gone with their trial, and the trial with
--- its study, or all of it is undone. So Optuna and its dashboard may delete a study row by row, in
--- any order, and nobody deletes less.
-CREATE FUNCTION fleet.guard_delete() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_TABLE_NAME = 'trials' THEN
-        IF EXISTS (SELECT 1 FROM fleet.studies WHERE OLD.study_id IN (search_id, final_id)) THEN
-            RAISE EXCEPTION 'trial % goes only with its study', OLD.trial_id
-                USING ERRCODE = coalesce(fleet.refusal(OLD.trial_id), 'FL002');
-        END IF;
-    ELSIF EXISTS (SELECT 1 FROM public.trials WHERE trial_id = OLD.trial_id) THEN
-        RAISE EXCEPTION 'rows of trial % go only with its study', OLD.trial_id
-            USING ERRCODE = coalesce(fleet.refusal(OLD.trial_id), 'FL002');
-    END IF;
-    RETURN NULL;
-END $$;
-
 DO $$
 DECLARE
     guarded text;
@@ -192,15 +173,5 @@ BEGIN
             'EXECUTE FUNCTION fleet.guard()', guarded,
             CASE WHEN guarded IN ('fleet.metrics', 'public.trial_intermediate_values')
                 THEN 'WHEN (' || looked_at || ')' ELSE '' END);
-        -- The condition is looked at when the row goes, the function runs at the commit. All
-        -- deletions of trials are looked at, because numbers have no gap. A checkpoint is no
-        -- result: it may go when its trial has ended.
-        EXECUTE format(
-            'CREATE CONSTRAINT TRIGGER fleet_guard_delete AFTER DELETE ON %s '
-            'DEFERRABLE INITIALLY DEFERRED FOR EACH ROW %s EXECUTE FUNCTION fleet.guard_delete()',
-            guarded,
-            CASE guarded WHEN 'public.trials' THEN ''
-                WHEN 'fleet.checkpoints' THEN 'WHEN (fleet.refusal(OLD.trial_id) IS NOT NULL)'
-                ELSE 'WHEN (fleet.refusal(OLD.trial_id, true) IS NOT NULL)' END);
     END LOOP;
 END $$;

@@ -17,22 +17,33 @@ from sqlalchemy import Engine, TextClause
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import DBAPIError
 
+from trialfleet.postgres.waiting import server_limits
+
 _DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
-# In front of a statement, in the same message: two statements in one message are one transaction.
-_UNDER_FENCE = "SELECT set_config('fleet.fence', %(fleet_fence)s, true); "
 
 
 def call(
-    engine: Engine, statement: TextClause, values: Mapping[str, Any] | None, fence: int | None
+    engine: Engine,
+    statement: TextClause,
+    values: Mapping[str, Any] | None,
+    fence: int | None,
+    *,
+    lock_seconds: float | None = None,
 ) -> Sequence[Any]:
     """Run `statement`; its rows, as named tuples.
+
+    Args:
+        engine: Whose connection to take.
+        statement: Alone.
+        values: Of its parameters.
+        fence: As `Postgres.transaction` has it.
+        lock_seconds: How long to wait for a lock at most; None as long as always.
 
     Raises:
         sqlalchemy.exc.DBAPIError: As SQLAlchemy would raise it.
     """
-    sql, parameters = _sql(statement), values or {}
-    if fence is not None:
-        sql, parameters = _UNDER_FENCE + sql, {**parameters, "fleet_fence": str(fence)}
+    # In the same message: two statements in one message are one transaction.
+    sql, parameters = f"{beginning(fence, lock_seconds)}; {_sql(statement)}", values or {}
     pooled = engine.raw_connection()
     connection: Any = pooled.driver_connection
     try:
@@ -61,6 +72,13 @@ def call(
         else:
             connection.autocommit = False
             pooled.close()
+
+
+def beginning(fence: int | None, lock_seconds: float | None = None) -> str:
+    """The statement that each of our transactions begins with."""
+    held = "" if fence is None else f"{fence:d}"
+    limits = server_limits(lock_seconds=lock_seconds)
+    return f"SELECT set_config('fleet.fence', '{held}', true), {limits}"
 
 
 @cache

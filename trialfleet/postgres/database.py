@@ -19,10 +19,7 @@ from sqlalchemy import URL, Connection, Engine, TextClause, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 
 from trialfleet.errors import DatabaseUnavailableError
-from trialfleet.postgres import (
-    calls,
-    waiting,  # noqa: F401 - bounds every wait of this process
-)
+from trialfleet.postgres import calls  # with it, a bound for every wait of this process
 from trialfleet.postgres.outages import is_momentary, is_outage
 from trialfleet.postgres.refusals import translated_errors
 
@@ -132,6 +129,7 @@ class Postgres:
         values: Mapping[str, Any] | None = None,
         *,
         fence: int | None = None,
+        lock_seconds: float | None = None,
     ) -> Sequence[Any]:
         """Run one statement as a transaction of its own, in one round trip; its named tuples.
 
@@ -139,9 +137,10 @@ class Postgres:
             statement: Alone, or one that calls a function.
             values: Of its parameters.
             fence: As for `transaction`.
+            lock_seconds: How long to wait for a lock at most; None as long as always.
         """
         with self._counting_errors():
-            return calls.call(self.engine, statement, values, fence)
+            return calls.call(self.engine, statement, values, fence, lock_seconds=lock_seconds)
 
     @contextmanager
     def _counting_errors(self) -> Iterator[None]:
@@ -183,9 +182,7 @@ def _prepare_transaction(connection: Connection) -> None:
     # does no harm.
     fence = connection.get_execution_options().get(FENCE)
     connection.info[_LIMITED] = False
-    connection.exec_driver_sql(
-        "SELECT set_config('fleet.fence', %s, true)", ("" if fence is None else str(fence),)
-    )
+    connection.exec_driver_sql(calls.beginning(fence))
 
 
 def _limit_silence(

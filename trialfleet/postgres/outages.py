@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 # What the guard raises (leased under another fence; finished), and what PostgreSQL does where the
 # trial itself is gone (foreign_key_violation).
 _REFUSED = ("FL001", "FL002", "23503")
+_LOCKED = "55P03"  # lock_not_available: after lock_timeout
 # A server that says one of these is there, and will have us in a moment.
 _BUSY = ("too many clients", "remaining connection slots")
 _RESTARTING = ("starting up", "shutting down", "not yet accepting connections", "recovery mode")
@@ -44,6 +45,11 @@ def is_outage(exc: BaseException) -> bool:
         or isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
         for error in chain(exc)
     )
+
+
+def is_locked(exc: BaseException) -> bool:
+    """Whether the server gave up waiting for a lock: it is there, and somebody holds that lock."""
+    return any(getattr(error, "pgcode", None) == _LOCKED for error in chain(exc))
 
 
 def is_down(exc: BaseException) -> bool:

@@ -3,23 +3,68 @@
 from __future__ import annotations
 
 import select
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
 from psycopg2 import extensions
 
 REPLY_TIMEOUT = 15.0  # seconds; a worker whose leases are short waits for less
+# Shares of it after which the server itself gives up: it does not notice that a client has gone while
+# it waits for a lock or computes. A process that closed its socket there would leave one of the
+# server's behind, and its next try another.
+_LOCK, _STATEMENT = 0.4, 0.9
 # Seconds to wait for a reply before the connection is given up; None for ever. Of the process,
 # because psycopg2's wait callback is.
 _reply_timeout: float | None = REPLY_TIMEOUT
+_thread = threading.local()
 
 
 def set_reply_timeout(seconds: float | None) -> None:
     """Bound every wait for PostgreSQL in this process."""
     global _reply_timeout
     _reply_timeout = seconds
+
+
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """Inside, this thread waits for replies as long as they take; locks are waited for as always."""
+    _thread.unhurried = True
+    try:
+        yield
+    finally:
+        _thread.unhurried = False
+
+
+def reply_timeout() -> float | None:
+    """How many seconds this thread waits for a reply; None for ever."""
+    return None if getattr(_thread, "unhurried", False) else _reply_timeout
+
+
+def server_limits(*, lock_seconds: float | None = None) -> str:
+    """What a transaction of this thread begins with, so that the server gives up before we do.
+
+    The limits end with the transaction, so a transaction-pooling proxy does no harm, and hold
+    whatever the role has set.
+
+    Args:
+        lock_seconds: How long to wait for a lock at most; None as long as always.
+    """
+    if lock_seconds is None and _reply_timeout is not None:
+        lock_seconds = _LOCK * _reply_timeout
+    reply = reply_timeout()
+    return (
+        f"set_config('lock_timeout', '{_milliseconds(lock_seconds)}', true),"
+        f" set_config('statement_timeout', '{_milliseconds(reply and _STATEMENT * reply)}', true)"
+    )
+
+
+def _milliseconds(seconds: float | None) -> int:
+    """As PostgreSQL takes them: 0 for no limit."""
+    return 0 if seconds is None else max(1, round(1e3 * seconds))
 
 
 def _wait(connection: Any) -> None:
@@ -34,10 +79,10 @@ def _wait(connection: Any) -> None:
         if state == extensions.POLL_OK:
             return
         left = None
-        if _reply_timeout is not None:
-            left = started + _reply_timeout - time.monotonic()
+        if (limit := reply_timeout()) is not None:
+            left = started + limit - time.monotonic()
             if left <= 0:
-                raise psycopg2.OperationalError(f"no reply within {_reply_timeout:g} seconds")
+                raise psycopg2.OperationalError(f"no reply within {limit:g} seconds")
         reading = [connection.fileno()] if state == extensions.POLL_READ else []
         writing = [connection.fileno()] if state == extensions.POLL_WRITE else []
         select.select(reading, writing, [], left)

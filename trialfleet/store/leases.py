@@ -25,10 +25,11 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection, Row, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from trialfleet import COMPATIBILITY
 from trialfleet.errors import LeaseLostError, StudyDeletedError
+from trialfleet.postgres.outages import is_locked
 from trialfleet.store.storage import Database
 from trialfleet.store.trials import life, verdicts
 from trialfleet.store.trials.life import Ending
@@ -67,12 +68,20 @@ STUDY = text("""
 DELETE_CHECKPOINT = text("DELETE FROM fleet.checkpoints WHERE trial_id = :trial_id")
 
 # The functions say what they lock, and why: migrations/functions.
-CLAIM = text("SELECT * FROM fleet.claim(:study, :claim_id, :worker, :lease)")
+CLAIM = text("""
+    SELECT c.*, s.search_id FROM fleet.claim(:study, :claim_id, :worker, :lease, :reap) c
+    LEFT JOIN fleet.studies s ON s.name = :study
+""")
 CLAIM_ANY = text("""
     SELECT c.*, s.search_id FROM fleet.claim_any(
-        :claim_id, :worker, :lease, :compatibility, CAST(:skipped AS text[])) c
+        :claim_id, :worker, :lease, :compatibility, CAST(:skipped AS text[]),
+        CAST(:reaped AS text[])) c
     LEFT JOIN fleet.studies s ON s.name = c.study
 """)
+# Seconds that a fleet's worker waits for a study that somebody has locked when no other has a trial.
+_BUSY = 0.25
+# Trials that one transaction takes back or gives up: it holds locks for a moment.
+_AT_ONCE = 20
 FINISH = text("""
     SELECT fleet.finish(:fence, :trial_id, :sent, CAST(:state AS public.trialstate),
         CAST(:scores AS float8[]),
@@ -108,10 +117,10 @@ def claim(
     """
     values = {"study": study, "claim_id": claim_id, "worker": worker, "lease": lease_seconds}
     with refusals():
-        (row,) = database.call(CLAIM, values)
-        while row.expired:
+        (row,) = database.call(CLAIM, {**values, "reap": True})
+        if row.expired:
             reap(database, study)
-            (row,) = database.call(CLAIM, values)
+            (row,) = database.call(CLAIM, {**values, "reap": False})
     return _claimed(row, study)
 
 
@@ -127,22 +136,40 @@ def claim_any(
 
     A free worker serves the study with the fewest running trials for its priority, of those that
     have trials to give; of equals, the one that was served longest ago. Studies of another
-    compatibility number, paused ones and the `skipped` are left out.
+    compatibility number, paused ones and the `skipped` are left out. One that somebody has locked is
+    passed over; where it alone has trials to give, this waits for it, but not for long.
     """
-    values = {
+    values: dict[str, Any] = {
         "claim_id": claim_id,
         "worker": worker,
         "lease": lease_seconds,
         "compatibility": COMPATIBILITY,
         "skipped": [*skipped],
     }
+    reaped: list[str] = []  # each once: what cannot be taken back now is not waited for
     while True:
         with refusals():
-            (row,) = database.call(CLAIM_ANY, values)
+            (row,) = database.call(CLAIM_ANY, {**values, "reaped": reaped})
         if not row.expired:
-            return _claimed(row, row.study, row.search_id)
+            break
         with suppress(StudyDeletedError):
             reap(database, row.study)
+        reaped.append(row.study)
+    if not row.busy:
+        return _claimed(row, row.study, row.search_id)
+    study = row.study
+    try:
+        with refusals():
+            (row,) = database.call(
+                CLAIM, {**values, "study": study, "reap": False}, lock_seconds=_BUSY
+            )
+    except StudyDeletedError:
+        return None
+    except OperationalError as exc:
+        if is_locked(exc):
+            return None
+        raise
+    return _claimed(row, study, row.search_id)
 
 
 def _claimed(row: Any, study: str, search_id: int | None = None) -> Claim | None:
@@ -269,24 +296,27 @@ def reap(database: Database, study: str) -> list[Lost]:
     """Take back every trial whose lease has expired: WAITING, or FAIL after `max_attempts` losses.
 
     A RUNNING row without a lease, which is none of our workers', goes back to WAITING, too. Anyone
-    may call it at any time; two reapers never handle the same trial.
+    may call it at any time; two reapers never handle the same trial. One whose row, or whose
+    lease's, somebody has locked is left for the next time.
 
     Raises:
         StudyDeletedError: The study is gone.
     """
     lost: list[Lost] = []
-    with database.transaction() as connection:
-        row = _study(connection, study)
-        study_ids = [each for each in (row.search_id, row.final_id) if each is not None]
-        life.steer(connection)
-        for trial in life.lock_expired(connection, study_ids):
-            attempt = connection.execute(LOCK_ATTEMPT, {"fence": trial.fence}).one()
-            if attempt.outcome is not None or not attempt.expired:
-                continue  # extended or ended while we were waiting for the lock
-            lost.append(_take_back(connection, trial, max_attempts=row.max_attempts))
-        for trial in life.lock_orphans(connection, study_ids):
-            life.set_waiting(connection, trial.trial_id)
-            log.warning("took back a trial that no worker of ours runs", trial=trial.number)
+    taken = _AT_ONCE
+    while taken == _AT_ONCE:
+        with database.transaction() as connection:
+            row = _study(connection, study)
+            study_ids = [each for each in (row.search_id, row.final_id) if each is not None]
+            life.steer(connection)
+            expired = life.lock_expired(connection, study_ids, most=_AT_ONCE)
+            taken = len(expired)
+            lost += [
+                _take_back(connection, trial, max_attempts=row.max_attempts) for trial in expired
+            ]
+            for trial in life.lock_orphans(connection, study_ids):
+                life.set_waiting(connection, trial.trial_id)
+                log.warning("took back a trial that no worker of ours runs", trial=trial.number)
     for each in lost:
         log.warning("took back a lost trial", trial=each.number, worker=each.worker, now=each.state)
     return lost

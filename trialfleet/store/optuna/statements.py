@@ -21,33 +21,13 @@ CREATE_STUDY = text("""
 """)
 STUDY_ID = text("SELECT study_id FROM public.studies WHERE study_name = :name")
 STUDY_NAME = text("SELECT study_name FROM public.studies WHERE study_id = :study_id")
-# The study's row is locked as `create_new_trial` locks it. Optuna's foreign keys do not cascade, so
-# its rows go from the leaves to the root.
+# The study's row is locked as `create_new_trial` locks it.
 LOCK_STUDY = text("SELECT 1 FROM public.studies WHERE study_id = :study_id FOR UPDATE")
 RENAME_STUDY = text("UPDATE public.studies SET study_name = :name WHERE study_id = :study_id")
-DELETE_STUDY = tuple(
-    text(f"""
-        DELETE FROM public.{table} USING public.trials
-        WHERE {table}.trial_id = trials.trial_id AND trials.study_id = :study_id
-    """)  # noqa: S608 - the names below
-    for table in (
-        "trial_heartbeats",
-        "trial_intermediate_values",
-        "trial_params",
-        "trial_system_attributes",
-        "trial_user_attributes",
-        "trial_values",
-    )
-) + tuple(
-    text(f"DELETE FROM public.{table} WHERE study_id = :study_id")  # noqa: S608
-    for table in (
-        "trials",
-        "study_system_attributes",
-        "study_user_attributes",
-        "study_directions",
-        "studies",
-    )
-)
+# A part of its trials at a time, so that no statement takes long and whoever waits can be told how
+# far it is; those under way, and all else, go with the study itself.
+DELETE_TRIALS = text("SELECT fleet.delete_trials(:study_id, :most)")
+DELETE_STUDY = text("DELETE FROM public.studies WHERE study_id = :study_id")
 DIRECTIONS = text("""
     SELECT direction::text FROM public.study_directions
     WHERE study_id = :study_id ORDER BY objective

@@ -13,7 +13,7 @@ optuna-dashboard and stock Optuna read and write the same studies beside it. Wha
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,9 +81,11 @@ class Storage(StudyRows):
         for study_id in study_ids:
             self._histories.pop(study_id, None)
 
-    def delete_study(self, study_id: int) -> None:
-        """See BaseStorage."""
-        super().delete_study(study_id)
+    def delete_study(
+        self, study_id: int, *, progress: Callable[[int], object] = lambda trials: None
+    ) -> None:
+        """See BaseStorage and StudyRows."""
+        super().delete_study(study_id, progress=progress)
         self._histories.pop(study_id, None)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:

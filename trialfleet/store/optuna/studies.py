@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,11 +16,13 @@ from sqlalchemy import Connection, Row, TextClause
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from trialfleet.postgres.database import Postgres
+from trialfleet.postgres.waiting import unhurried
 from trialfleet.store.optuna import statements
 from trialfleet.store.optuna.rows import attributes, keys_and_values
 
 _FINISHED = "FL002"  # SQLSTATE of the guard: the trial is finished
 _NO_SUCH_ROW = "23503"  # foreign_key_violation
+_DELETED_AT_ONCE = 2_000  # trials
 
 
 class StudyRows(BaseStorage):
@@ -47,12 +49,23 @@ class StudyRows(BaseStorage):
         except IntegrityError as exc:
             raise DuplicatedStudyError(f"a study is called {study_name!r} already") from exc
 
-    def delete_study(self, study_id: int) -> None:
-        """See BaseStorage."""
-        with self._postgres.transaction(self._fence) as connection:
+    def delete_study(
+        self, study_id: int, *, progress: Callable[[int], object] = lambda trials: None
+    ) -> None:
+        """See BaseStorage. All of it goes, or nothing.
+
+        Args:
+            study_id: Optuna's.
+            progress: Called with the number of trials that are deleted so far.
+        """
+        deleted = 0
+        values = {"study_id": study_id, "most": _DELETED_AT_ONCE}
+        with unhurried(), self._postgres.transaction(self._fence) as connection:
             self._lock_study(connection, study_id)
-            for statement in statements.DELETE_STUDY:
-                connection.execute(statement, {"study_id": study_id})
+            while trials := connection.scalar(statements.DELETE_TRIALS, values):
+                deleted += trials
+                progress(deleted)
+            connection.execute(statements.DELETE_STUDY, {"study_id": study_id})
 
     def get_study_id_from_name(self, study_name: str) -> int:
         """See BaseStorage."""

@@ -41,14 +41,15 @@ SET_FINISHED = text("""
 SET_WAITING = text("UPDATE public.trials SET state = 'WAITING' WHERE trial_id = :trial_id")
 
 # After a restart of PostgreSQL everybody gets one lease's time to come back before being given up.
-# A trial locked by somebody is being finished, released or reaped already.
+# A trial locked by somebody is being finished, released or reaped already; a lease, extended, or
+# written under at this moment.
 LOCK_EXPIRED = text("""
     SELECT t.trial_id, t.number, a.fence, a.worker
     FROM public.trials t JOIN fleet.attempts a USING (trial_id)
     WHERE t.study_id = ANY(:study_ids) AND a.ended_at IS NULL AND a.expires_at < now()
       AND pg_postmaster_start_time() + a.lease < now()
-    ORDER BY t.trial_id
-    FOR NO KEY UPDATE OF t SKIP LOCKED
+    ORDER BY t.trial_id LIMIT :most
+    FOR NO KEY UPDATE OF t, a SKIP LOCKED
 """)
 # RUNNING rows that nobody has a lease of: no worker of ours leaves one. The counters tell at once
 # that there is none.
@@ -128,9 +129,12 @@ def set_finished(
     connection.execute(SET_FINISHED, {"trial_id": trial_id, "state": state})
 
 
-def lock_expired(connection: Connection, study_ids: Sequence[int]) -> Sequence[Row[Any]]:
-    """Lock the trials whose lease has expired: (trial_id, number, fence, worker)."""
-    return connection.execute(LOCK_EXPIRED, {"study_ids": list(study_ids)}).all()
+def lock_expired(
+    connection: Connection, study_ids: Sequence[int], *, most: int
+) -> Sequence[Row[Any]]:
+    """Lock trials whose lease has expired, and the lease: (trial_id, number, fence, worker)."""
+    values = {"study_ids": list(study_ids), "most": most}
+    return connection.execute(LOCK_EXPIRED, values).all()
 
 
 def lock_orphans(connection: Connection, study_ids: Sequence[int]) -> Sequence[Row[Any]]:
