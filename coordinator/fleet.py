@@ -12,7 +12,7 @@ import structlog
 from coordinator.monitoring.notices import Notices
 from coordinator.watch import Keeper
 from trialfleet.errors import DatabaseUnavailableError, FleetError, StudyNotFoundError
-from trialfleet.postgres.outages import is_outage
+from trialfleet.postgres.outages import is_locked, is_outage
 from trialfleet.postgres.retry import first_line, patiently
 from trialfleet.settings import Settings
 from trialfleet.store import studies
@@ -21,7 +21,8 @@ from trialfleet.store.studies import Study
 
 log = structlog.get_logger()
 
-# Seconds until a study is looked at again that met an error nobody has foreseen; they double.
+# Seconds until a study is looked at again that met an error nobody has foreseen, or that somebody
+# has locked: a look waits for a lock, and the others' come after it. They double.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
 
@@ -38,7 +39,8 @@ class Fleet:
     """Keeps every open study going.
 
     What one study has wrong with it (an artifact store that fails, a version that cannot read it,
-    an error that nobody has foreseen) is a warning, and no other study's trouble.
+    a lock that somebody holds, an error that nobody has foreseen) is a warning, and no other
+    study's trouble.
 
     Args:
         database: Of this process.
@@ -132,7 +134,8 @@ class Fleet:
 
     def _complain(self, search_id: int, name: str, error: Exception) -> None:
         """Say once what is wrong with a study; raise what is wrong with the database."""
-        if isinstance(error, DatabaseUnavailableError) or is_outage(error):
+        locked = is_locked(error)
+        if not locked and (isinstance(error, DatabaseUnavailableError) or is_outage(error)):
             raise error
         before = self._complaints.get(search_id)
         if isinstance(error, FleetError):
@@ -140,7 +143,11 @@ class Fleet:
         else:
             pause = min(2 * before.pause if before else 0.0, _LONGEST_PAUSE) or _FIRST_PAUSE
             complaint = _Complaint(
-                reason=_unforeseen(error), pause=pause, until=time.monotonic() + pause
+                reason=f"somebody has it locked: {first_line(error)}"
+                if locked
+                else _unforeseen(error),
+                pause=pause,
+                until=time.monotonic() + pause,
             )
         self._complaints[search_id] = complaint
         if before is None or before.reason != complaint.reason:
@@ -148,7 +155,7 @@ class Fleet:
                 "cannot keep a study going",
                 study=name,
                 reason=complaint.reason,
-                exc_info=error if complaint.pause else None,
+                exc_info=error if complaint.pause and not locked else None,
             )
 
 

@@ -17,7 +17,7 @@ EXIT_CODES: Mapping[int, str] = {
     "refuses, another version",
     3: "the schema is not ready (`trialfleet migrate`)",
     4: "the study failed: too many failures, or nothing to retrain",
-    5: "the database stayed away",
+    5: "the database stayed away, or somebody held a lock in it",
     6: "the artifact store failed, or has lost what was stored in it",
     7: "a trial's trainer or environment did not return; the worker failed the trial and ended "
     "itself, for its supervisor to start another",
@@ -167,6 +167,10 @@ class DatabaseUnavailableError(FleetError):
     """Check that PostgreSQL is up and that the database URL is right, then run the same command."""
 
     exit_code = 5
+
+
+class DatabaseLockedError(DatabaseUnavailableError):
+    """Wait for who holds the lock (`pg_blocking_pids` names it), then run the same command."""
 
 
 class LeaseLostError(FleetError):

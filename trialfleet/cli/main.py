@@ -169,12 +169,14 @@ def main() -> None:
     except FleetError as exc:
         _give_up(exc)
     except Exception as exc:
-        from trialfleet.postgres.outages import is_outage
+        from trialfleet.postgres.outages import is_locked, is_outage
         from trialfleet.postgres.refusals import refused_statement
-        from trialfleet.postgres.retry import first_line
+        from trialfleet.postgres.retry import first_line, locked
 
         if refused := refused_statement(exc):
             _give_up(refused)
+        if is_locked(exc):
+            _give_up(locked(exc))
         if is_outage(exc):
             _give_up(DatabaseUnavailableError(f"PostgreSQL went away: {first_line(exc)}"))
         if isinstance(exc, OSError):

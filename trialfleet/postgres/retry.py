@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import structlog
 
-from trialfleet.errors import ArtifactStoreError, DatabaseUnavailableError
-from trialfleet.postgres.outages import is_outage
+from trialfleet.errors import ArtifactStoreError, DatabaseLockedError, DatabaseUnavailableError
+from trialfleet.postgres.outages import is_locked, is_outage
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -50,15 +50,24 @@ def patiently(
             if now - started >= patience:
                 if store_failed:
                     raise
+                if is_locked(exc):
+                    raise locked(exc, seconds=now - started) from exc
                 raise DatabaseUnavailableError(
                     f"PostgreSQL was away for {now - started:.0f} seconds: {first_line(exc)}"
                 ) from exc
             if longest == _FIRST_PAUSE:
                 what = "artifact store" if store_failed else "database"
-                log.warning(f"{what} away, waiting", reason=first_line(exc))
+                what = "lock held" if is_locked(exc) else f"{what} away"
+                log.warning(f"{what}, waiting", reason=first_line(exc))
             # Full jitter: workers that lost the database together do not come back together.
             pause(random.uniform(0, longest))
             longest = min(2 * longest, longest_pause)
+
+
+def locked(exc: BaseException, *, seconds: float | None = None) -> DatabaseLockedError:
+    """What to tell of a lock that was waited for in vain, for so many seconds if they are known."""
+    waited = "" if seconds is None else f" for {seconds:.0f} seconds"
+    return DatabaseLockedError(f"somebody held a lock in the database{waited}: {first_line(exc)}")
 
 
 def first_line(exc: BaseException) -> str:

@@ -13,10 +13,13 @@ import psycopg2
 from psycopg2 import extensions
 
 REPLY_TIMEOUT = 15.0  # seconds; a worker whose leases are short waits for less
-# Shares of it after which the server itself gives up: it does not notice that a client has gone while
-# it waits for a lock or computes. A process that closed its socket there would leave one of the
-# server's behind, and its next try another.
+# Shares of it after which the server itself gives up: it does not notice that a client has gone
+# while it waits for a lock or computes. A process that closed its socket there would leave one of
+# the server's behind, and its next try another.
 _LOCK, _STATEMENT = 0.4, 0.9
+# Seconds to wait for a lock at most. Ours are held for milliseconds; while somebody else holds one
+# for longer, others are served, and a stop is heard.
+_LONGEST_LOCK = 3.0
 # Seconds to wait for a reply before the connection is given up; None for ever. Of the process,
 # because psycopg2's wait callback is.
 _reply_timeout: float | None = REPLY_TIMEOUT
@@ -31,7 +34,7 @@ def set_reply_timeout(seconds: float | None) -> None:
 
 @contextmanager
 def unhurried() -> Iterator[None]:
-    """Inside, this thread waits for replies as long as they take; locks are waited for as always."""
+    """Inside, this thread waits for replies as long as they take, but not for locks."""
     _thread.unhurried = True
     try:
         yield
@@ -54,7 +57,7 @@ def server_limits(*, lock_seconds: float | None = None) -> str:
         lock_seconds: How long to wait for a lock at most; None as long as always.
     """
     if lock_seconds is None and _reply_timeout is not None:
-        lock_seconds = _LOCK * _reply_timeout
+        lock_seconds = min(_LONGEST_LOCK, _LOCK * _reply_timeout)
     reply = reply_timeout()
     return (
         f"set_config('lock_timeout', '{_milliseconds(lock_seconds)}', true),"

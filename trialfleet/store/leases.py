@@ -78,7 +78,7 @@ CLAIM_ANY = text("""
         CAST(:reaped AS text[])) c
     LEFT JOIN fleet.studies s ON s.name = c.study
 """)
-# Seconds that a fleet's worker waits for a study that somebody has locked when no other has a trial.
+# Seconds that a fleet's worker waits for a locked study where no other has a trial to give.
 _BUSY = 0.25
 # Trials that one transaction takes back or gives up: it holds locks for a moment.
 _AT_ONCE = 20
@@ -136,8 +136,8 @@ def claim_any(
 
     A free worker serves the study with the fewest running trials for its priority, of those that
     have trials to give; of equals, the one that was served longest ago. Studies of another
-    compatibility number, paused ones and the `skipped` are left out. One that somebody has locked is
-    passed over; where it alone has trials to give, this waits for it, but not for long.
+    compatibility number, paused ones and the `skipped` are left out. One that somebody has locked
+    is passed over; where it alone has trials to give, this waits for it, but not for long.
     """
     values: dict[str, Any] = {
         "claim_id": claim_id,
