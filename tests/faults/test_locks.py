@@ -37,17 +37,17 @@ def psql(fleet: Fleet, *statements: str) -> Iterator[None]:
 
 def finished(fleet: Fleet, name: str) -> int:
     """How many trials of a search have ended."""
-    (row,) = fleet.rows(
+    rows = fleet.rows(
         "SELECT c.complete AS trials FROM fleet.counters c"
         " JOIN fleet.studies s ON s.search_id = c.study_id WHERE s.name = :name",
         name=name,
-    ) or [None]
-    return row.trials if row is not None else 0
+    )
+    return int(rows[0].trials) if rows else 0
 
 
-def crowd(fleet: Fleet, count: int, **options: str) -> list[Process]:
+def crowd(fleet: Fleet, count: int) -> list[Process]:
     """Workers of the whole fleet."""
-    return [fleet.worker(study=None, **options) for _ in range(count)]
+    return [fleet.worker(study=None) for _ in range(count)]
 
 
 def test_a_locked_study_stops_no_other_and_leaves_no_process_of_the_servers(fleet: Fleet) -> None:

@@ -217,8 +217,8 @@ def test_a_trial_that_is_locked_after_it_was_found_lost_is_asked_for_once(
     create(worker)
     take(worker)
     expire(worker)
-    reaped = []
-    monkeypatch.setattr(leases, "reap", lambda _database, study: reaped.append(study) or [])
+    reaped: list[str] = []
+    monkeypatch.setattr(leases, "reap", lambda _database, study: reaped.append(study))
     for claim in (take(worker), claim_any(worker)):
         assert claim is not None
     assert reaped == ["trivial", "trivial"]
