@@ -7,6 +7,7 @@ from sqlalchemy import text
 from trialfleet.postgres.waiting import unhurried
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from trialfleet.store.trials import life
 
 # As workers leave them, with fewer rows of each kind. Triggers count the trials; those of the rows
 # would look at each.
@@ -62,6 +63,7 @@ def fill(database: Database, study: Study, *, trials: int, points: int = 4) -> N
     """Give a new study's search so many COMPLETE trials, each with so many points of its curve."""
     values = {"study_id": study.search_id, "trials": trials, "points": points}
     with unhurried(), database.transaction() as connection:
+        life.steer(connection)
         connection.execute(TRIALS, values)
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         for statement in ROWS:
