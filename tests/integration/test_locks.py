@@ -91,7 +91,7 @@ CALLS: dict[str, tuple[str, Callable[[Database, Claim], Any]]] = {
     ),
     "new trial": (
         STUDY_ROW,
-        lambda database, _claim: database.optuna_study("trivial").ask(),
+        lambda database, _claim: database.optuna_study("trivial").enqueue_trial({"gamma": 0.95}),
     ),
     "pause": (
         STUDY_ROW,
