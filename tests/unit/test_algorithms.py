@@ -38,6 +38,10 @@ class Params:
             raise FieldError("more than the population", at="elite")
         if space.largest("population") > task.train_steps:
             raise FieldError("more than task.train_steps", at="population")
+
+    @staticmethod
+    def learns_by(space):
+        return 0
 '''
 
 STUDY = """

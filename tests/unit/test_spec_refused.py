@@ -7,8 +7,12 @@ import pytest
 from tests.support.studyfiles import (
     WHOLE,
     assert_refused,
+    in_table,
     never_refused,
+    refusal,
 )
+from trialfleet.study.file import parse
+from trialfleet.study.spec import Spec
 
 FIELDS: list[tuple[str, str, str, list[str]]] = [
     # table, line, field in the message, words in the message
@@ -327,3 +331,51 @@ def test_refused(table: str, line: str, field: str, words: list[str]) -> None:
 @pytest.mark.parametrize("table", ["task", "agent", "final"])
 def test_each_field_has_a_refusal(table: str) -> None:
     assert never_refused(table, (field for _, _, field, _ in FIELDS)) == []
+
+
+STARTS = "eval_every = 5_000\n[agent]\nlearning_starts = "
+
+
+@pytest.mark.parametrize(
+    ("lines", "first_update"),
+    [
+        ("5_000", 5004),
+        ("{ low = 0, high = 5_000 }", 5004),
+        ("4_999\ntrain_freq = 3", 5001),
+        ("4_992\ntrain_freq = { choices = [5, 64] }", 5056),
+        ("4_990\ntrain_freq = { low = 1, high = 20 }", 5010),
+        ("5_000\n[search]\npruner = { name = 'median', n_warmup_steps = 5_000 }", 5004),
+        ("5_000\n[search]\npruner = { name = 'threshold', lower = 3 }", 5004),
+        ("5_000\n[search]\npruner = { name = 'successive_halving', min_resource = 9 }", 5004),
+        ("5_000\n[search]\npruner = 'm:Own'", 5004),
+    ],
+)
+def test_a_pruner_that_judges_the_untrained_is_refused(lines: str, first_update: int) -> None:
+    message = refusal(in_table("task", f"{STARTS}{lines}"))
+    assert message.startswith("agent.learning_starts: ")
+    assert f"has the first update come at step {first_update}" in message
+    assert "the pruner judges agents at step 5000 already; must be smaller" in message
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "4_999",
+        "4_997\ntrain_freq = 3",
+        "4_991\ntrain_freq = { choices = [4, 8] }",
+        "5_000\n[search]\npruner = 'none'",
+        "5_000\n[search]\npruner = { name = 'median', n_warmup_steps = 5_001 }",
+        "5_000\n[search]\npruner = { name = 'percentile', n_warmup_steps = 10_000 }",
+        "5_000\n[search]\npruner = { name = 'hyperband', min_resource = 5_001 }",
+        "5_000\n[search]\npruner = { name = 'successive_halving', min_early_stopping_rate = 1 }",
+        "5_000\n[search]\npruner = { name = 'patient', patience = 0 }",
+    ],
+)
+def test_one_that_begins_later_is_not(lines: str) -> None:
+    parse(in_table("task", f"{STARTS}{lines}"), source="x")
+
+
+def test_a_study_that_was_begun_with_such_a_pruner_is_read() -> None:
+    spec = parse(in_table("task", f"{STARTS}4_999"), source="x")
+    stored = spec.to_json().replace('"learning_starts":4999', '"learning_starts":5000')
+    assert Spec.from_json(stored).agent["learning_starts"] == 5000

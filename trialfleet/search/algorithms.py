@@ -36,6 +36,10 @@ class Params(Protocol):
             FieldError: At the knob's name.
         """
 
+    @staticmethod
+    def learns_by(space: SearchSpace) -> int:
+        """The environment steps by which an agent of any configuration has learned something."""
+
 
 def params_of(algorithm: str, table: object = None) -> type[Params]:
     """The hyperparameters of one of the ALGORITHMS, for a study file with this table of them.

@@ -84,6 +84,7 @@ def parse(text: str, *, source: str, changes: Sequence[str] = ()) -> Spec:
             change.apply(tables)
         spec = Spec.read(tables)
         _refuse_nul(tables)
+        spec.refuse_judging_the_untrained()
         return spec
     except FieldError as problem:
         raise _refusal(source, parsed, problem.each) from None

@@ -21,7 +21,6 @@ from trialfleet.checking.rules import Pattern, Rule, Whole
 from trialfleet.errors import VersionMismatchError
 from trialfleet.search.algorithms import ALGORITHMS, params_of
 from trialfleet.search.knobs import SearchSpace
-from trialfleet.seeds import narrowed
 from trialfleet.study import formats, own
 from trialfleet.study.constraints import Constraint, Constraints
 from trialfleet.study.enqueued import Enqueued, check_enqueued
@@ -107,6 +106,25 @@ class Spec(Strict):
             problem = explain(error, _known_keys(_algorithm(inside)))
             raise own.outside(problem, tables) from None
 
+    def refuse_judging_the_untrained(self) -> None:
+        """Refuse a pruner that may end a trial before its agents have learned anything.
+
+        Only of a study that is yet to begin: earlier versions have begun such ones.
+
+        Raises:
+            FieldError: At the hyperparameter that decides when they begin to.
+        """
+        first = self.search.pruner.first_judged(self)
+        learns_by = params_of(self.task.algorithm).learns_by(self.agent)
+        if first is not None and first < learns_by:
+            most = self.agent.largest("learning_starts")
+            raise FieldError(
+                f"{most} has the first update come at step {learns_by} (learning_starts, then"
+                f" train_freq), and the pruner judges agents at step {first} already; must be"
+                " smaller, or search.pruner begin later (n_warmup_steps or min_resource)",
+                at="agent.learning_starts",
+            )
+
     def as_tables(self) -> dict[str, Any]:
         """The study as its file has it, every default written out."""
         return own.as_file(self.model_dump(mode="json", exclude_none=True))
@@ -138,7 +156,13 @@ class Spec(Strict):
 
         A function of the user's passes them on to libraries that take 32 bits.
         """
-        return list(seeds) if self.task.objective is None else narrowed(seeds)
+        if self.task.objective is None:
+            return list(seeds)
+        from trialfleet.seeds import (
+            narrowed,
+        )  # here, as it takes NumPy, and reading a file does not
+
+        return narrowed(seeds)
 
     @property
     def budget(self) -> int:

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from trialfleet.checking.mistakes import FieldError, under
 from trialfleet.checking.rules import Real, Whole
-from trialfleet.search.pruners.base import MAX_STEPS, Pruner, fits
+from trialfleet.search.pruners.base import MAX_STEPS, Pruner, evaluation_from, fits
 from trialfleet.search.pruners.named import ANY_PRUNER
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ class NoPruner(Pruner):
     """Every trial trains to its end."""
 
     name: Literal["none"] = "none"
+
+    def first_judged(self, spec: Spec) -> None:
+        """It judges none."""
 
     def build(self, spec: Spec, trial_number: int) -> Judge:
         """Who decides about the trial of this number."""
@@ -52,6 +55,10 @@ class Threshold(Pruner):
     def check(self, spec: Spec) -> None:
         """The warm-up must fit in the training."""
         fits("n_warmup_steps", self.n_warmup_steps, spec)
+
+    def first_judged(self, spec: Spec) -> int:
+        """The first evaluation after the warm-up."""
+        return evaluation_from(self.n_warmup_steps, spec)
 
     def build(self, spec: Spec, trial_number: int) -> Judge:
         """Who decides about the trial of this number."""
@@ -88,6 +95,11 @@ class Patient(Pruner):
         if self.wrapped is not None:
             with under("wrapped"):
                 self.wrapped.check(spec)
+
+    def first_judged(self, spec: Spec) -> int | None:
+        """That of the pruner behind it, and not before patience can have run out."""
+        behind = spec.task.eval_every if self.wrapped is None else self.wrapped.first_judged(spec)
+        return None if behind is None else max(behind, (self.patience + 2) * spec.task.eval_every)
 
     def build(self, spec: Spec, trial_number: int) -> Judge:
         """Who decides about the trial of this number."""

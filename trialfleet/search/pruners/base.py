@@ -24,12 +24,22 @@ class Pruner(Strict):
     def check(self, spec: Spec) -> None:
         """Refuse a study that this pruner does not go with; raises FieldError."""
 
+    def first_judged(self, spec: Spec) -> int | None:
+        """The environment steps of the first evaluation that may end a trial; None if none may."""
+        return spec.task.eval_every
+
     def build(self, spec: Spec, trial_number: int) -> Judge:
         """Who decides about the trial of this number."""
         raise NotImplementedError
 
     def probe(self, spec: Spec) -> None:
         """Import what it names of the user's, and try it; raises FieldError."""
+
+
+def evaluation_from(steps: int, spec: Spec) -> int:
+    """The environment steps of the first evaluation after at least so many steps."""
+    every = spec.task.eval_every
+    return max(1, -(-steps // every)) * every
 
 
 def fits(option: str, steps: int | None, spec: Spec) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from trialfleet.checking.rules import Real, Whole
-from trialfleet.search.pruners.base import MAX_STEPS, TRIALS, Pruner, fits
+from trialfleet.search.pruners.base import MAX_STEPS, TRIALS, Pruner, evaluation_from, fits
 
 if TYPE_CHECKING:
     from trialfleet.search.judges import Judge
@@ -24,6 +24,10 @@ class Median(Pruner):
     def check(self, spec: Spec) -> None:
         """The warm-up must fit in the training."""
         fits("n_warmup_steps", self.n_warmup_steps, spec)
+
+    def first_judged(self, spec: Spec) -> int:
+        """The first evaluation after the warm-up."""
+        return evaluation_from(self.n_warmup_steps, spec)
 
     def build(self, spec: Spec, trial_number: int) -> Judge:
         """Who decides about the trial of this number."""
@@ -53,6 +57,10 @@ class Percentile(Pruner):
         """The warm-up must fit in the training."""
         fits("n_warmup_steps", self.n_warmup_steps, spec)
 
+    def first_judged(self, spec: Spec) -> int:
+        """The first evaluation after the warm-up."""
+        return evaluation_from(self.n_warmup_steps, spec)
+
     def build(self, spec: Spec, trial_number: int) -> Judge:
         """Who decides about the trial of this number."""
         from trialfleet.search.judges.percentile import PercentileJudge
@@ -78,6 +86,10 @@ class Hyperband(Pruner):
     def check(self, spec: Spec) -> None:
         """The hastiest bracket must prune before the training ends."""
         fits("min_resource", self.min_resource, spec)
+
+    def first_judged(self, spec: Spec) -> int:
+        """The first rung of the hastiest bracket."""
+        return evaluation_from(self.min_resource or 0, spec)
 
     def build(self, spec: Spec, trial_number: int) -> Judge:
         """Who decides about the trial of this number."""
@@ -109,6 +121,11 @@ class SuccessiveHalving(Pruner):
     def check(self, spec: Spec) -> None:
         """The first rung must come before the training ends."""
         fits("min_resource", self.min_resource, spec)
+
+    def first_judged(self, spec: Spec) -> int:
+        """The first rung."""
+        steps = self.min_resource or spec.task.eval_every
+        return evaluation_from(steps * self.reduction_factor**self.min_early_stopping_rate, spec)
 
     def build(self, spec: Spec, trial_number: int) -> Judge:
         """Who decides about the trial of this number."""

@@ -108,6 +108,15 @@ class Params:
                     )
                 )
 
+    @staticmethod
+    def learns_by(space: SearchSpace) -> int:
+        """The step of the first update, of the configuration that has it last."""
+        starts, freq = space.largest("learning_starts"), space["train_freq"]
+        rounds = freq.choices if isinstance(freq, Choices) and not freq.when else (freq,)
+        if not all(isinstance(each, int) for each in rounds):  # a range, at most so late
+            return starts + space.largest("train_freq")
+        return max((starts // int(each) + 1) * int(each) for each in rounds)
+
     @property
     def updates_per_round(self) -> int:
         """Gradient steps in each round."""

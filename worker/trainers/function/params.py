@@ -54,6 +54,11 @@ class _Parameters:
     def check(space: SearchSpace, task: Task) -> None:
         """Nothing: the function alone knows what goes together."""
 
+    @staticmethod
+    def learns_by(space: SearchSpace) -> int:
+        """Nobody but the function knows."""
+        return 0
+
 
 def declare(table: object) -> type[_Parameters]:
     """The parameters that the table has, each with the rule that its own value asks for.
