@@ -81,14 +81,17 @@ class Fleet:
 
     def look(self) -> None:
         """One look at each study, and whatever is due."""
-        for study in studies.find_open(self._database):
+        found = studies.find_open(self._database)
+        known = {*self._keepers, *(study.search_id for study in found)}
+        self._complaints = {key: self._complaints[key] for key in self._complaints if key in known}
+        for study in found:
             if study.search_id not in self._keepers:
                 self._begin(study)
         for search_id, keeper in list(self._keepers.items()):
             if self._left_alone(search_id):
                 continue
             try:
-                found = keeper.look()
+                study = keeper.look()
             except StudyNotFoundError:
                 log.info("study deleted", study=keeper.name)
                 self._forget(search_id)
@@ -96,11 +99,11 @@ class Fleet:
                 self._complain(search_id, keeper.name, exc)
             else:
                 self._complaints.pop(search_id, None)
-                if found.ended or found.search_id != search_id:
+                if study.ended and study.search_id == search_id:
+                    self._tell(study)
+                if study.ended or study.search_id != search_id:
                     keeper.resign()
                     self._forget(search_id)
-                if found.ended and found.search_id == search_id:
-                    self._tell(found)
 
     def _begin(self, study: Study) -> None:
         if self._left_alone(study.search_id):
@@ -129,7 +132,7 @@ class Fleet:
         return complaint is not None and time.monotonic() < complaint.until
 
     def _forget(self, search_id: int) -> None:
-        del self._keepers[search_id]
+        self._keepers.pop(search_id).forget()
         self._complaints.pop(search_id, None)
 
     def _complain(self, search_id: int, name: str, error: Exception) -> None:

@@ -23,7 +23,7 @@ from trialfleet.errors import ArtifactStoreError, SteeringError, StudyFailedErro
 from trialfleet.escape import storable
 from trialfleet.postgres.retry import patiently
 from trialfleet.settings import Settings
-from trialfleet.store import leases, studies
+from trialfleet.store import leases, studies, workers
 from trialfleet.store.artifacts import checkpoints, owned
 from trialfleet.store.steering import course
 from trialfleet.store.storage import Database
@@ -104,6 +104,7 @@ class Keeper:
         self._leadership = Leadership(database, name, lease_seconds=settings.lease_seconds)
         self._leads: bool | None = None
         self._told: str | None = None  # the stage that the notes tell of
+        self._read: set[int] = set()  # Optuna's studies of it
 
     def look(self) -> Study:
         """Do what is due, if this one leads; how the study stands then."""
@@ -116,6 +117,7 @@ class Keeper:
         if self._notices is not None:
             self._notices.begin(self.name)
         study = step(self._database, self.name)
+        self._read.update(study.optuna_ids)
         try:
             if self._notices is not None:
                 self._notices.look(study)
@@ -130,6 +132,10 @@ class Keeper:
         """Let another lead at once."""
         with suppress(SQLAlchemyError):
             self._leadership.resign()
+
+    def forget(self) -> None:
+        """Free what this process remembers of the study's trials."""
+        self._database.optuna_storage().forget([*self._read])
 
 
 def failure(study: Study) -> StudyFailedError:
@@ -148,6 +154,8 @@ def step(database: Database, name: str) -> Study:
     # After the looks: the trial whose end they noticed may have ended only while they looked.
     checkpoints.forget_ended(database, study)
     owned.sweep(database)
+    with database.transaction() as connection:
+        workers.forget_gone(connection)
     return studies.read_again(database, study)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from optuna.trial import FrozenTrial
 from sqlalchemy import URL, text
 
 from coordinator.fleet import Fleet
 from coordinator.monitoring.exposition import look_at_all
 from coordinator.monitoring.notices import Notices
+from coordinator.report import data
 from tests.support.commands import command, told
 from tests.support.invariants import check_invariants
 from tests.support.server import plain
@@ -19,6 +22,7 @@ from trialfleet.errors import ArtifactStoreError, DatabaseUnavailableError, Usag
 from trialfleet.settings import Settings
 from trialfleet.store import studies
 from trialfleet.store.leases import Claim
+from trialfleet.store.steering import course
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from worker.serving import EveryStudy
@@ -202,3 +206,52 @@ def test_a_coordinator_keeps_one_study_or_all(
 ) -> None:
     assert command("coordinate", *arguments) == UsageError.exit_code
     assert said in told(capsys)
+
+
+def test_a_coordinator_keeps_no_trial_of_a_study_that_has_ended(database: Database) -> None:
+    def remembered() -> int:
+        gc.collect()
+        return sum(isinstance(each, FrozenTrial) for each in gc.get_objects())
+
+    fleet = Fleet(
+        database, settings=SETTINGS, pause=never, ended=lambda study: data.read(database, study)
+    )
+    before = remembered()
+    for name in ("one", "two", "extended", "deleted"):
+        study = create(database, name=name, trials=2)
+        fleet.look()
+        for _ in range(2):
+            train_everything(database, name)
+            fleet.look()
+            if name == "extended" and studies.find(database, name).finals == 0:
+                course.extend(database, study, 3)
+                train_everything(database, name)
+                fleet.look()
+        if name == "deleted":
+            assert remembered() == before
+            course.extend(database, study, 3)
+            train_everything(database, name)
+            fleet.look()
+            assert remembered() > before
+            database.optuna_storage().delete_study(study.search_id)
+        fleet.look()
+    assert remembered() == before
+
+
+def test_workers_that_belong_to_no_study_are_forgotten_after_a_day(database: Database) -> None:
+    create(database)
+    rows = [("old", "", "25 hours"), ("recent", "", "1 hour"), ("its own", "trivial", "1 year")]
+    rows += [("of a study that is gone", "gone", "25 hours")]
+    with database.transaction() as connection:
+        for worker, study, ago in rows:
+            connection.execute(
+                text("""
+                    INSERT INTO fleet.workers (worker, study, host, pid, version, seen_at)
+                    VALUES (:worker, :study, 'here', 1, '0', now() - CAST(:ago AS interval))
+                """),
+                {"worker": worker, "study": study, "ago": ago},
+            )
+    Fleet(database, settings=SETTINGS, pause=never).look()
+    with database.transaction() as connection:
+        left = connection.scalars(text("SELECT worker FROM fleet.workers ORDER BY worker")).all()
+    assert left == ["its own", "recent"]

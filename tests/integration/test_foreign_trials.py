@@ -88,6 +88,9 @@ def test_a_trial_enqueued_to_the_final_stage_is_no_finalist_s(
         train_by_hand(database, study, claim, scores=[1.0 + claim.number] * 2)
     step(database, "trivial")
     final = stock(database, "trivial.final")
+    with database.transaction() as connection:
+        # The database refuses them; here they are as an earlier version has let them in.
+        connection.execute(text("ALTER TABLE public.trials DISABLE TRIGGER fleet_admit"))
     final.enqueue_trial({"gamma": 0.95})
     final.enqueue_trial({"gamma": 0.95}, user_attrs={"finalist": "first", "replaces": "it"})
     ended = run_here(open_database)

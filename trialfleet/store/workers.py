@@ -43,6 +43,13 @@ CLAIMS = text("""
     FROM fleet.workers, unnest(claims) WITH ORDINALITY AS c (claims, place)
     WHERE study = :study GROUP BY c.place
 """)
+# A worker of a study is part of its figures, and goes with it. One of a fleet that serves none when
+# it ends is part of nothing.
+FORGET_GONE = text("""
+    DELETE FROM fleet.workers w
+    WHERE w.seen_at < now() - interval '1 day'
+      AND NOT EXISTS (SELECT FROM fleet.studies s WHERE s.name = w.study)
+""")
 # A trial given back is as it was before.
 KEPT_A_TRIAL = text("""
     SELECT EXISTS (
@@ -159,6 +166,11 @@ def live(connection: Connection, study: str) -> list[LiveWorker]:
         )
         for row in connection.execute(LIVE, {"study": study})
     ]
+
+
+def forget_gone(connection: Connection) -> None:
+    """Forget the workers that were last seen a day ago, and belong to no study."""
+    connection.execute(FORGET_GONE)
 
 
 def kept_a_trial(connection: Connection, prefix: str) -> bool:
