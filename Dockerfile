@@ -64,7 +64,8 @@ ENV PATH=/opt/trialfleet/bin:/opt/venv/bin:$PATH PYTHONPATH=/opt/trialfleet \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 RUN groupadd --gid 10001 trialfleet \
  && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin trialfleet \
- && install -d -o 10001 -g 10001 /models /secrets /secrets/postgres /secrets/owner \
+ && install -d -o 10001 -g 10001 -m 700 /secrets \
+ && install -d -o 10001 -g 10001 /models /secrets/postgres /secrets/owner \
       /secrets/coordinator /secrets/worker /secrets/dashboard /secrets/ca
 WORKDIR /opt/trialfleet
 USER 10001:10001

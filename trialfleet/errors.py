@@ -25,7 +25,8 @@ EXIT_CODES: Mapping[int, str] = {
     143: "stopped by SIGTERM, or by SIGHUP (a closed terminal)",
 }
 
-
+# Codes of what would end the same way if it were started again.
+HOPELESS = frozenset({2, 3})
 STALLED = 7
 
 
@@ -158,7 +159,7 @@ class SchemaNotReadyError(FleetError):
 
 
 class StudyFailedError(FleetError):
-    """Mend the cause, then `trialfleet retry` lets it go on; `trialfleet delete` frees its name."""
+    """Read the reasons above, correct the study or its machines, and run it under a new name."""
 
     exit_code = 4
 
@@ -171,6 +172,24 @@ class DatabaseUnavailableError(FleetError):
 
 class DatabaseLockedError(DatabaseUnavailableError):
     """Wait for who holds the lock (`pg_blocking_pids` names it), then run the same command."""
+
+
+class DatabaseLimitError(DatabaseUnavailableError):
+    """Run fewer workers, or raise the limit that the message names.
+
+    Args:
+        message: What PostgreSQL said.
+        remedy: What to do about this limit.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self._remedy = remedy
+
+    @property
+    def remedy(self) -> str:
+        """What to do about this limit."""
+        return self._remedy or super().remedy
 
 
 class LeaseLostError(FleetError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -119,9 +120,12 @@ class Heartbeat(threading.Thread):
     def training(self, seconds: float) -> Iterator[None]:
         """Inside runs the trainer's code, and the environment's; it may take so many seconds."""
         self._overdue = time.monotonic() + seconds
+        process = os.getpid()
         try:
             yield
         finally:
+            if os.getpid() != process:
+                os._exit(1)  # a forked child that was not ended: the trial is its parent's
             self._overdue = math.inf
 
     def check(self) -> None:

@@ -6,7 +6,6 @@ import os
 import secrets
 import socket
 import sys
-import sysconfig
 import threading
 import time
 import traceback
@@ -20,14 +19,13 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-import trialfleet
-import worker
 from trialfleet import __version__
 from trialfleet.errors import STALLED, FleetError, LeaseLostError, UsageError
 from trialfleet.escape import printable, storable
 from trialfleet.postgres.outages import is_outage, lease_was_lost
 from trialfleet.postgres.retry import patiently
 from trialfleet.postgres.waiting import REPLY_TIMEOUT, set_reply_timeout
+from trialfleet.processes import end_children
 from trialfleet.settings import Settings
 from trialfleet.store import leases
 from trialfleet.store.leases import Claim
@@ -343,6 +341,7 @@ class Worker:
         log.error("trial failed, ending this worker", trial=claim.number, reason=reason)
         self._heartbeat.drop()  # it is not to be given back
         self._on_stall()
+        end_children()
         os._exit(STALLED)
 
     def abandon(self) -> None:
@@ -394,26 +393,9 @@ def _whereabouts(stack: traceback.StackSummary) -> str:
     return printable(f"in {line.name} ({Path(line.filename).name}:{line.lineno})")
 
 
-def _place(frame: traceback.FrameSummary) -> str:
-    return f"{Path(frame.filename).name}:{frame.lineno}"
-
-
-def _users(frames: Sequence[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
-    """The frames of the user's own code: neither Python's, nor an installed package's, nor ours."""
-    paths = sysconfig.get_paths()
-    others = {Path(paths[key]) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
-    others |= {Path(name.__file__ or "").parent for name in (trialfleet, worker)}
-    return [
-        frame
-        for frame in frames
-        if frame.filename[:1] != "<" and others.isdisjoint(Path(frame.filename).parents)
-    ]
-
-
 def _reason(exc: BaseException) -> str:
     """What failed and where, in one printable line: an environment may raise any text at all."""
     frames = traceback.extract_tb(exc.__traceback__)
-    places = [*dict.fromkeys(_place(frame) for frame in (*_users(frames)[-1:], *frames[-1:]))]
-    where = f" ({', in '.join(places)})" if places else ""
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     message = " ".join(str(exc).split())[:300]
     return printable(f"{type(exc).__name__}: {message}{where}")

@@ -8,6 +8,8 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import FrameType
 
+from trialfleet.processes import end_children
+
 
 class StopRequested(Exception):  # noqa: N818 - it is a request, not an error
     """The worker was asked to stop; the trial at hand is to be given back."""
@@ -40,11 +42,20 @@ class Stop:
             signal.signal(number, self._handle)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self._handle)
+        os.register_at_fork(after_in_child=self._uninstall)
+
+    def _uninstall(self) -> None:
+        """Let a forked child end at a signal, as `multiprocessing` expects of its own."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) == self._handle:
+                usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+                signal.signal(number, usual)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             number = signal.SIGTERM
         elif self._asked:
+            end_children()
             os._exit(128 + number)
         self.signal = signal.Signals(number)
         self.ask()

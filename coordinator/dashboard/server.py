@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Iterable
-from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from coordinator.exposure import address
+from coordinator.exposure import BoundedServer, address
 from trialfleet.errors import UsageError
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
@@ -26,8 +25,8 @@ _RENAME = re.compile(r"/api/studies/(\d+)/rename/?")
 _READING = ("GET", "HEAD", "OPTIONS")
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+class _Server(BoundedServer, WSGIServer):
+    """One that closes what it cannot serve."""
 
 
 class _ServerOnIPv6(_Server):
@@ -35,6 +34,8 @@ class _ServerOnIPv6(_Server):
 
 
 class _Quiet(WSGIRequestHandler):
+    timeout = 30.0  # seconds for a client to send its request, and to take a piece of the answer
+
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the page asks for news every few seconds."""
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from socket import AF_INET6
 from typing import ClassVar
 
 import structlog
 from sqlalchemy import URL, text
 
-from coordinator.exposure import address
+from coordinator.exposure import BoundedServer, address
 from coordinator.monitoring.asking import Asked
 from trialfleet.errors import StudyNotFoundError, UsageError
 from trialfleet.store.storage import Database
@@ -65,8 +65,7 @@ class _Questions:
                 self._database.close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(BoundedServer, HTTPServer):
     questions: _Questions
 
 

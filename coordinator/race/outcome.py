@@ -130,7 +130,6 @@ def _solved(
         "of": len(scores),
         "at_least": share_at_least(solved, len(scores), level=LEVEL, sequential=sequential),
         "level": LEVEL,
-        "sequential": sequential,
     }
 
 

@@ -52,7 +52,7 @@ def _without(url: str, parameter: str) -> str:
 def _write(path: Path, text: str) -> None:
     # Readable by other users of a container that is given the file; on a machine, the folder above
     # keeps others out. Whole or not at all: a container that dies here leaves no half password.
-    temporary = path.with_name(f".{path.name}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     temporary.write_text(text, encoding="utf-8")
     temporary.chmod(0o444)
     temporary.replace(path)
@@ -67,8 +67,18 @@ def main() -> None:
     parser.add_argument("--database", default="trialfleet")
     parser.add_argument("--query", default="", help="such as sslmode=verify-full&sslrootcert=…")
     given = parser.parse_args()
-    if not given.folder.exists():
-        given.folder.mkdir(mode=0o700, parents=True)
+    try:
+        given.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if given.folder.stat().st_mode & 0o077:
+            # What is in it can be read by the users of containers, which have the files only.
+            given.folder.chmod(0o700)
+            print(f"closed {given.folder} to other users")
+    except OSError as exc:
+        parser.exit(
+            2,
+            f"{given.folder}: cannot be made a folder of yours alone: {exc.strerror}; give it to"
+            " yourself (sudo chown), or name another one\n",
+        )
     written = make(
         given.folder,
         host=given.host,

@@ -73,6 +73,27 @@ def test_a_second_write_replaces_the_first(store: ArtifactStore) -> None:
         blobs.get(store, first)
 
 
+def test_writers_of_one_artifact_are_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where each of them is process 1, as in a container."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    store = FolderStore(tmp_path)
+
+    class Slow(io.BytesIO):
+        """Bytes during which another writer begins and ends."""
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            data = super().read(size)
+            if not data:
+                store.write("model", io.BytesIO(b"theirs"))
+            return data
+
+    store.write("model", Slow(b"ours"))
+    assert read(store, "model") == b"ours"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_artifacts_do_not_mix(store: ArtifactStore) -> None:
     stored = {name: blobs.put(store, name, name.encode()) for name in ("a", "b")}
     store.remove("a")

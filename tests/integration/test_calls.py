@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from sqlalchemy import text
@@ -57,6 +59,19 @@ def test_after_an_interrupted_call_the_next_one_gets_its_own_answer(
     (row,) = database.call(QUICK)
     assert (row.answer, row.remainder) == ("mine", 2)
     assert caplog.messages == []  # the pool prints a traceback where it cannot reset a connection
+
+
+def test_a_process_may_have_thousands_of_descriptors(database: Database) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    database.close_idle()
+    with ExitStack() as opened:
+        if soft < 2_048:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(2_048, hard), hard))
+            opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        while opened.enter_context(open(os.devnull)).fileno() < 1_100:
+            pass
+        # A new connection, whose descriptor is the next.
+        assert database.call(QUICK) == [("mine", 2)]
 
 
 def test_a_refused_call_leaves_transactions_whole(database: Database) -> None:

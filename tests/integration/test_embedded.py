@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -100,6 +100,81 @@ def test_the_environment_does_not_change_the_server(
         with engine.connect() as connection:
             assert connection.scalar(text("SHOW lc_messages")) == "C"
             assert connection.scalar(text("SHOW server_encoding")) == "UTF8"
+
+
+# Characters that mean something in a URL, to libpq, in a list of folders or in a configuration.
+ODD = "100%25 a+b&c=d,e 'f' \"g\" {h} #1? größe "
+
+
+@pytest.fixture
+def temporary(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Makes a folder of this name the one for temporary files, to which every user may write."""
+
+    def make(name: str) -> Path:
+        folder.chmod(0o755)
+        (folder / name).mkdir()
+        (folder / name).chmod(0o777)
+        monkeypatch.setenv("TMPDIR", str(folder / name))
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        return folder / name
+
+    return make
+
+
+@pytest.mark.parametrize("name", [ODD, "x" * 90])
+def test_a_folder_for_temporary_files_may_have_any_name(
+    folder: Path, temporary: Callable[[str], Path], name: str
+) -> None:
+    temporary(name)
+    with embedded_postgres(folder / "pg", configuration=CONFIGURATION) as url:
+        assert answers(url) == 42
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as another user for root only")
+def test_a_folder_for_temporary_files_may_be_roots_alone(
+    folder: Path, temporary: Callable[[str], Path]
+) -> None:
+    temporary("private").chmod(0o700)
+    with embedded_postgres(folder / "pg", configuration=CONFIGURATION) as url:
+        assert answers(url) == 42
+
+
+def test_without_tmp_the_socket_lies_where_temporary_files_do(
+    folder: Path, temporary: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trialfleet.postgres.cluster._TMP", str(folder / "none"))
+    made = temporary("100%25 a+b&c=d {h} #1?")
+    with embedded_postgres(folder / "pg", configuration=CONFIGURATION) as url:
+        assert answers(url) == 42
+        assert any(made.iterdir())
+    assert not any(made.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a,b", 'say "so"', "größe", "x" * 90])
+def test_a_folder_that_can_hold_no_socket_is_named(
+    folder: Path, temporary: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("trialfleet.postgres.cluster._TMP", str(folder / "none"))
+    temporary(name)
+    with (
+        pytest.raises(UsageError, match=r"TMPDIR: .*short and plain") as refused,
+        embedded_postgres(folder / "pg", configuration=CONFIGURATION),
+    ):
+        pass
+    assert "URL" not in str(refused.value)
+
+
+def test_the_folder_of_the_data_may_have_any_name_of_one_line(folder: Path) -> None:
+    data = folder / f"{ODD}{'x' * 150}" / "pg"
+    with embedded_postgres(data, configuration=CONFIGURATION) as url:
+        assert answers(url) == 42
+        assert len(servers(data)) == 1
+    with (
+        pytest.raises(UsageError, match="line break"),
+        embedded_postgres(folder / "two\nlines" / "pg"),
+    ):
+        pass
+    assert not (folder / "two\nlines").exists()
 
 
 def test_processes_share_it_and_the_last_one_stops_it(folder: Path) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -23,6 +23,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import URL, text
 
+from coordinator.exposure import BoundedServer
 from coordinator.lead import Leadership
 from coordinator.monitoring.asking import Asked
 from coordinator.monitoring.notices import Notices
@@ -171,6 +172,43 @@ def test_a_scrape_that_the_database_does_not_answer_holds_up_nobody(
         assert get(served, "/healthz") == (200, "ok\n")
         assert step(database, "trivial").stage == "search"
         assert time.monotonic() - began < 10.0
+
+
+def test_connections_that_ask_nothing_keep_nobody_out(
+    serving: MetricsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest of them is closed for the next."""
+    monkeypatch.setattr(BoundedServer, "most", 8)
+    before = threading.active_count()
+    with ExitStack() as opened:
+        idle = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", serving.port)))
+            for _ in range(40)
+        ]
+        assert get(serving, "/healthz") == (200, "ok\n")
+        assert wait_until(lambda: threading.active_count() - before <= 8, 20.0)
+        idle[0].settimeout(20.0)
+        assert idle[0].recv(1) == b""
+
+
+def test_connections_whose_answer_takes_its_time_are_limited(
+    serving: MetricsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedServer, "most", 4)
+    answered = threading.Event()
+    questions = serving._server.questions
+    monkeypatch.setattr(questions, "health", Asked(answered.wait, seconds=60.0))
+    before = threading.active_count()
+    with ExitStack() as opened:
+        for _ in range(40):
+            client = opened.enter_context(socket.create_connection(("127.0.0.1", serving.port)))
+            client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        client.settimeout(20.0)
+        assert client.recv(1) == b""  # refused
+        assert threading.active_count() - before <= 9  # one of them asks
+        answered.set()
+        assert wait_until(lambda: threading.active_count() == before, 20.0)
+    assert get(serving, "/healthz") == (200, "ok\n")
 
 
 def test_who_asks_waits_no_longer_than_is_allowed_and_for_one_question() -> None:

@@ -14,9 +14,11 @@ from migrations.roles import Login
 from tests.support.commands import command, told
 from tests.support.server import Server, plain
 from tests.support.studies import create, trivial_study
+from trialfleet.cli import main
 from trialfleet.cli.schema import migrate
-from trialfleet.errors import DatabaseRefusedError, UsageError
+from trialfleet.errors import DatabaseLimitError, DatabaseRefusedError, UsageError
 from trialfleet.postgres.refusals import refused_statement
+from trialfleet.postgres.retry import patiently
 from trialfleet.postgres.url import hide_password, parse_url
 from trialfleet.store import studies
 from trialfleet.store.schema import wait_for_schema
@@ -219,3 +221,49 @@ def test_a_password_is_hidden_as_a_word_and_a_role_of_that_name_is_not() -> None
     )
     url = parse_url("postgresql://fleet:a@host/database")
     assert hide_password("a bad option: a", url) == "*** bad option: ***"
+
+
+def test_a_role_that_has_all_its_connections_waits_for_one(
+    server: Server, database_url: URL
+) -> None:
+    with role(server, "CONNECTION LIMIT 1") as name:
+        url = database_url.set(username=name)
+        with closing(Database(url, application="first")) as first:
+            pauses: list[float] = []
+
+            def pause(seconds: float) -> None:
+                pauses.append(seconds)
+                first.close()
+
+            with first.engine.connect():
+                with pytest.raises(DatabaseLimitError) as refused:
+                    Database(url, application="second", pause=give_up)
+                assert "too many connections for role" in str(refused.value.__context__)
+            with closing(Database(url, application="second", pause=pause)):
+                assert len(pauses) >= 1
+
+
+def give_up(_seconds: float) -> None:
+    raise DatabaseLimitError("the test has seen it", "Nothing")
+
+
+def test_whoever_has_waited_long_enough_for_a_statement_says_what_to_do(
+    database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not that the server may be down."""
+
+    def work() -> None:
+        with database.transaction() as connection:
+            connection.execute(text("SET LOCAL statement_timeout = '20ms'"))
+            connection.execute(text("SELECT pg_sleep(10)"))
+
+    with pytest.raises(DatabaseLimitError) as refused:
+        patiently(work, patience=0.0)
+    monkeypatch.setattr(main, "app", work)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == refused.value.exit_code == 5
+    line = told(capsys)
+    for said in (f"{refused.value}. {refused.value.remedy}", line):
+        assert "canceling statement due to statement timeout. See in pg_stat_activity" in said
+        assert "is up" not in said

@@ -9,6 +9,7 @@ imports, of an interpreter's settings or of a start from nothing, it says of one
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -130,12 +131,13 @@ class _ForkedWorker(subprocess.Popen[bytes]):
 
     def _execute_child(self, args: list[str], *more: Any) -> None:
         """Arguments as in Python 3.11 to 3.13; of these, what the pool makes use of."""
-        environment, pipes = more[5], more[9:15]
+        kept, environment, pipes = more[3], more[5], more[9:15]
         interpreter, module, arguments = args[0], args[1:4], args[4:]
         assert (interpreter, module) == (sys.executable, ["-P", "-m", "trialfleet.cli"])
         self.pid = os.fork()
         if self.pid == 0:
-            _become(arguments, environment, stdin=pipes[0], out=pipes[3], err=pipes[5])
+            inputs = {"stdin": pipes[0], "out": pipes[3], "err": pipes[5]}
+            _become(arguments, environment, kept=kept, **inputs)
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
@@ -149,7 +151,13 @@ class _Subprocess:
 
 
 def _become(
-    arguments: list[str], environment: dict[str, str], *, stdin: int, out: int, err: int
+    arguments: list[str],
+    environment: dict[str, str],
+    *,
+    kept: Sequence[int],
+    stdin: int,
+    out: int,
+    err: int,
 ) -> NoReturn:
     """Run the command in this fork of a `run` that may be anywhere, and never return there."""
     code = 1
@@ -157,7 +165,9 @@ def _become(
         for number, descriptor in enumerate((stdin, out, err)):
             os.dup2(descriptor, number)
         # Locks and connections of the parent, which hold as long as anybody has them open.
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        bounds = [2, *sorted(kept), os.sysconf("SC_OPEN_MAX")]
+        for before, after in itertools.pairwise(bounds):
+            os.closerange(before + 1, after)
         _begin(arguments, environment)
         from trialfleet.cli.main import main
 

@@ -53,8 +53,31 @@ def test_nobody_else_on_the_machine_can_read_them(tmp_path: Path) -> None:
     assert folder.stat().st_mode & 0o077 == 0
 
 
+def test_a_folder_that_is_there_is_closed_to_others(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    folder.chmod(0o755)
+    assert f"closed {folder} to other users\n" in make(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o750)  # opened since then
+    assert make(folder).startswith(f"closed {folder} to other users\n")
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    program = str(ROOT / "deploy" / "image" / "make_secrets.py")
+    command = [sys.executable, program, str(tmp_path / "file" / "secrets")]
+    refused = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    assert len(refused.stderr.splitlines()) == 1
+    assert "sudo chown" in refused.stderr
+
+
 def test_nothing_is_made_twice(tmp_path: Path) -> None:
     make(tmp_path)
+    tmp_path.chmod(0o700)
     before = contents(tmp_path)
     assert make(tmp_path) == "the secrets are there already\n"
     assert contents(tmp_path) == before

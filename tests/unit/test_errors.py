@@ -43,6 +43,7 @@ def test_the_exit_codes_are_what_scripts_rely_on() -> None:
         "StudyFailedError": 4,
         "DatabaseUnavailableError": 5,
         "DatabaseLockedError": 5,
+        "DatabaseLimitError": 5,
         "ArtifactStoreError": 6,
         "BlobDamagedError": 6,
     }

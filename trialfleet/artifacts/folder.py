@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,8 +23,9 @@ class FolderStore:
         """Store everything `content_body` has, all or nothing, safe from a crash of the machine."""
         path = self._path(artifact_id)
         self._folder.mkdir(parents=True, exist_ok=True)
-        # A name of this process's own: two workers may write the same artifact at once.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        # A name of this call's own: two workers may write the same artifact at once, and in
+        # containers each is process 1.
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         try:
             with temporary.open("wb") as file:
                 while chunk := content_body.read(CHUNK):

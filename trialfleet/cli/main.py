@@ -35,13 +35,18 @@ from trialfleet.cli.commands.steer.delete import delete
 from trialfleet.cli.commands.steer.enqueue import enqueue
 from trialfleet.cli.commands.steer.extend import extend
 from trialfleet.cli.commands.steer.pause import pause, resume
-from trialfleet.cli.commands.steer.retry import retry
 from trialfleet.cli.commands.steer.stop import stop
 from trialfleet.cli.commands.steer.submit import submit
 from trialfleet.cli.show import console
 from trialfleet.cli.show.logs import configure
-from trialfleet.errors import EXIT_CODES, DatabaseUnavailableError, FleetError, SystemRefusedError
+from trialfleet.errors import (
+    EXIT_CODES,
+    HOPELESS,
+    FleetError,
+    SystemRefusedError,
+)
 from trialfleet.escape import printable
+from trialfleet.parent import tell
 from trialfleet.settings import load_settings
 
 app = typer.Typer(
@@ -97,7 +102,6 @@ app.command(
     )
 )(submit)
 app.command(epilog=_example("trialfleet extend cartpole --trials 200"))(extend)
-app.command(epilog=_example("trialfleet retry cartpole"))(retry)
 app.command(
     epilog=_example(
         "trialfleet enqueue cartpole learning_rate=1e-3 gamma=0.99",
@@ -173,14 +177,14 @@ def main() -> None:
     except Exception as exc:
         from trialfleet.postgres.outages import is_locked, is_outage
         from trialfleet.postgres.refusals import refused_statement
-        from trialfleet.postgres.retry import first_line, locked
+        from trialfleet.postgres.retry import locked, unavailable
 
         if refused := refused_statement(exc):
             _give_up(refused)
         if is_locked(exc):
             _give_up(locked(exc))
         if is_outage(exc):
-            _give_up(DatabaseUnavailableError(f"PostgreSQL went away: {first_line(exc)}"))
+            _give_up(unavailable(exc, "PostgreSQL went away"))
         if isinstance(exc, OSError):
             _give_up(SystemRefusedError.of(exc))
         raise
@@ -193,4 +197,6 @@ def _give_up(error: FleetError) -> NoReturn:
     else:
         for line in (*lines, error.remedy):
             console.say(f"trialfleet: {line}")
+    if error.exit_code in HOPELESS:
+        tell("refused", lines[0])
     sys.exit(error.exit_code)

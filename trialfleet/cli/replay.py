@@ -12,6 +12,7 @@ from rich.console import Console
 
 from coordinator.race.replaying import replay_decisions
 from trialfleet.cli.agent.model import load_model
+from trialfleet.cli.extras import needs
 from trialfleet.errors import UsageError
 from trialfleet.search import space
 from trialfleet.search.marks import imported_from
@@ -96,6 +97,8 @@ def replay_trial(
         if name not in WALL_CLOCK
     }
     last = max(stored["return"])
+    with needs("worker"):
+        use_one_thread()
     device = _device(trial, device)
     compiled = trial.user_attrs["versions"].get("numba", NONE) != NONE
     here = {**versions(compiled=compiled), "device": device, "hardware": hardware(device)}
@@ -110,7 +113,6 @@ def replay_trial(
         compiled=here["numba"] != NONE,
         lanes=trial.user_attrs.get("lanes", 1),
     )
-    use_one_thread()
     trainer = algorithm(task.algorithm).make_trainer(job)
     _say_if_built_differently(trial, here, console, portable=trainer.portable)
     equal, scores, taken = True, None, None

@@ -9,6 +9,7 @@ import structlog
 
 from coordinator.report import data
 from coordinator.report.data import StudyData
+from trialfleet.cli.agent.files import write
 from trialfleet.cli.extras import needs
 from trialfleet.errors import FleetError
 from trialfleet.escape import printable
@@ -30,9 +31,7 @@ def write_page(read: StudyData, path: Path, *, folders: Sequence[Path]) -> None:
         folder / name for folder in folders for name in (f"{read.study.name}.gif", "agent.gif")
     ]
     content = page(read, pictures=pictures)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(content, encoding="utf-8")
-    temporary.replace(path)
+    write(path, content.encode())
 
 
 def report_beside(database: Database, name: str, model: Path) -> str:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Any
 
 from trialfleet.errors import StudyFileError
 from trialfleet.escape import printable
+from trialfleet.processes import run_program
 from trialfleet.study.task import Task
 
 PATIENCE = 120.0  # seconds; importing a large framework on a busy machine takes some of them
@@ -38,24 +38,16 @@ def try_task(task: Task, *, patience: float = PATIENCE) -> Tried:
         StudyFileError: It cannot be made, it does not work, or it does not come back in time.
     """
     table = json.dumps(task.model_dump(mode="json", exclude_none=True))
-    try:
-        process = subprocess.run(
-            [sys.executable, "-P", "-m", "trialfleet.cli.trying"],
-            input=table,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=patience,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+    command = [sys.executable, "-P", "-m", "trialfleet.cli.trying"]
+    ended = run_program(command, given=table, patience=patience)
+    if ended.code is None:
         raise StudyFileError(
             f"task.{_field(task)}: {task.subject!r} did not come back within {patience:g} s when it"
             " was made and stepped once; correct it, or check the file alone with --file-only"
-        ) from None
-    answer = process.stdout.rpartition(_MARK)[2]
-    if process.returncode != 0 or not answer.strip():
-        said = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
+        )
+    answer = ended.out.rpartition(_MARK)[2]
+    if ended.code != 0 or not answer.strip():
+        said = ended.err.strip().splitlines() or [f"exit code {ended.code}"]
         raise StudyFileError(f"task.{_field(task)}: {task.subject!r}: {printable(said[-1][:300])}")
     found: dict[str, Any] = json.loads(answer)
     if "refused" in found:

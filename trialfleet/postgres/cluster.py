@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from sqlalchemy import URL
+
 from trialfleet.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 _PORT = 5432
 _START_PATIENCE, _STOP_PATIENCE = 60.0, 60.0  # seconds; a crash is recovered from at the start
-_LONGEST_FOLDER = 80  # characters; a socket's whole path may have 107
+_TMP = "/tmp"  # noqa: S108 - a folder of our own is made in it
+_LONGEST_FOLDER = 70  # characters; a socket's whole path may have 107, and 103 on macOS
 
 
 class ServerError(Exception):
@@ -121,7 +124,9 @@ class Cluster:
     def url(self) -> str:
         """URL of the running server's maintenance database."""
         # The port decides about the socket's name; PGPORT must not.
-        return f"postgresql://postgres@:{_PORT}/postgres?host={self._postmaster_line(4)}"
+        url = URL.create("postgresql", "postgres", port=_PORT, database="postgres")
+        url = url.set(query={"host": self._postmaster_line(4)})
+        return url.render_as_string(hide_password=False)
 
     def start(self) -> None:
         """Start the server, which must not run, and wait until it takes connections.
@@ -230,11 +235,20 @@ def _let_through(path: Path) -> None:
 
 
 def _socket_folder(user: dict[str, Any]) -> Path:
-    """A folder of the server's own, with a short name whatever the data's folder is called."""
-    base = tempfile.gettempdir()
-    folder = Path(
-        tempfile.mkdtemp(prefix="trialfleet-", dir=base if len(base) < _LONGEST_FOLDER else "/tmp")  # noqa: S108
-    )
+    """A folder of the server's own, with a short name whatever the data's folder is called.
+
+    Raises:
+        UsageError: There is no /tmp, and TMPDIR names nothing that takes its place.
+    """
+    # TMPDIR may be too long for a socket, in a place that the server's user does not reach, or have
+    # a comma in its name, at which both the server and libpq cut a list of folders.
+    base = _TMP if os.access(_TMP, os.W_OK | os.X_OK) else tempfile.gettempdir()
+    if len(base) > _LONGEST_FOLDER or not base.isascii() or set(base) & set(',"\n'):
+        raise UsageError(
+            f"TMPDIR: {base!r} can hold no socket of the embedded PostgreSQL, and {_TMP} cannot be "
+            "written to; name a folder whose path is short and plain"
+        )
+    folder = Path(tempfile.mkdtemp(prefix="trialfleet-", dir=base))
     if "user" in user:
         os.chown(folder, user["user"], user["group"])
     return folder

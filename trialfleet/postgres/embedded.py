@@ -38,11 +38,17 @@ def embedded_postgres(data: Path = DATA, *, configuration: str = CONFIGURATION) 
     It listens on a socket in a private folder and on no network address.
 
     Raises:
-        UsageError: The wheel is not installed, or the data belongs to another user.
+        UsageError: The wheel is not installed, the data belongs to another user, or a folder's
+            name is one that PostgreSQL cannot use.
         SystemRefusedError: The folder cannot be written.
         DatabaseUnavailableError: The server does not start.
     """
     data = data.absolute()
+    if "\n" in str(data) or "\r" in str(data):
+        raise UsageError(
+            f"{str(data)!r} has a line break, which PostgreSQL takes in no folder's name: work in "
+            "another folder, or set TRIALFLEET_DATABASE_URL"
+        )
     cluster = Cluster(data, binaries())
     with ExitStack() as stack:
         try:

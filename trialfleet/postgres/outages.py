@@ -13,7 +13,12 @@ from sqlalchemy.exc import DBAPIError
 _REFUSED = ("FL001", "FL002", "23503")
 _LOCKED = "55P03"  # lock_not_available: after lock_timeout
 # A server that says one of these is there, and will have us in a moment.
-_BUSY = ("too many clients", "remaining connection slots")
+_BUSY = (
+    "too many clients",
+    "remaining connection slots",
+    "too many connections for",  # a role, or a database
+    "no more connections allowed",  # PgBouncer
+)
 _RESTARTING = ("starting up", "shutting down", "not yet accepting connections", "recovery mode")
 # Nothing listens where it did, or the server has just ended us with an orderly or a crash restart.
 _DOWN = (
@@ -63,6 +68,11 @@ def is_down(exc: BaseException) -> bool:
 def is_momentary(exc: BaseException) -> bool:
     """Whether the server itself said that it will accept us soon."""
     return any(words in str(error) for error in chain(exc) for words in (*_BUSY, *_RESTARTING))
+
+
+def is_crowded(message: str) -> bool:
+    """Whether a server says that it has no connection left for us."""
+    return any(words in message for words in _BUSY)
 
 
 def chain(exc: BaseException | None) -> Iterator[BaseException]:

@@ -9,9 +9,14 @@ import psycopg2
 from sqlalchemy import URL
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from trialfleet.errors import DatabaseRefusedError, DatabaseUnavailableError, UsageError
+from trialfleet.errors import (
+    DatabaseLimitError,
+    DatabaseRefusedError,
+    DatabaseUnavailableError,
+    UsageError,
+)
 from trialfleet.postgres import tls
-from trialfleet.postgres.outages import chain
+from trialfleet.postgres.outages import chain, is_crowded
 from trialfleet.postgres.url import hide_password
 
 # What libpq says of an address where nobody answers.
@@ -65,6 +70,8 @@ def translated_errors(url: URL) -> Iterator[None]:
             reason = f"{reason}: {known}"
         hosts = url.query.get("host") or "the local socket"
         where = url.host or (hosts if isinstance(hosts, str) else ", ".join(hosts))
+        if is_crowded(reason):
+            raise DatabaseLimitError(f"PostgreSQL at {where}: {reason}") from None
         raise DatabaseUnavailableError(f"PostgreSQL at {where}: {reason}") from None
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import struct
-from pathlib import Path
 
 from sqlalchemy import URL
 
 _PATIENCE = 5.0  # seconds for the connection, and for each reply
 _SSL_REQUEST = struct.pack("!II", 8, 80877103)
 # Where libpq looks for the certificates to trust if the URL has no sslrootcert.
-_DEFAULT_ROOT = Path("~/.postgresql/root.crt")
+_DEFAULT_ROOT = "~/.postgresql/root.crt"
 
 
 def refusal(url: URL) -> str | None:
@@ -21,7 +21,8 @@ def refusal(url: URL) -> str | None:
 
     Asks the server once more, for its certificate only: nothing else is sent.
     """
-    root = url.query.get("sslrootcert") or str(_DEFAULT_ROOT.expanduser())
+    # `os.path` leaves the tilde to a user who has no home.
+    root = url.query.get("sslrootcert") or os.path.expanduser(_DEFAULT_ROOT)
     # A URL may name several hosts, by as many `host=`; then the answer is not ours to give.
     if not url.host or not isinstance(root, str):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import select
 import threading
 import time
@@ -86,9 +87,11 @@ def _wait(connection: Any) -> None:
             left = started + limit - time.monotonic()
             if left <= 0:
                 raise psycopg2.OperationalError(f"no reply within {limit:g} seconds")
-        reading = [connection.fileno()] if state == extensions.POLL_READ else []
-        writing = [connection.fileno()] if state == extensions.POLL_WRITE else []
-        select.select(reading, writing, [], left)
+        # Not `select`, which takes no descriptor above 1,023.
+        waiting = select.poll()
+        reading = state == extensions.POLL_READ
+        waiting.register(connection.fileno(), select.POLLIN if reading else select.POLLOUT)
+        waiting.poll(None if left is None else math.ceil(1000 * left))
 
 
 extensions.set_wait_callback(_wait)

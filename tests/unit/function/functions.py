@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from typing import Any
 
@@ -64,6 +65,31 @@ def stubborn(run: Run) -> float:
         except BaseException as exc:
             heard.append(type(exc).__name__)
     return 1.0
+
+
+def reporting_late(run: Run) -> float:
+    """A report when the test says so."""
+    go.wait(60.0)
+    try:
+        run.report(run.eval_every, 1.0)
+    except Ended:
+        heard.append("Ended")
+        raise
+    return 1.0
+
+
+def reporting_from_a_thread(run: Run) -> float:
+    """A report from another thread than the function's, which works on meanwhile."""
+    try:
+        threading.Thread(target=lambda: run.report(run.eval_every, 1.0), daemon=True).start()
+        while True:
+            sum(range(100))
+    except Ended:
+        heard.append("Ended")
+        raise
+
+
+go = threading.Event()
 
 
 def telling(run: Run) -> float:

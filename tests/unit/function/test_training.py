@@ -12,6 +12,7 @@ import pytest
 
 from tests.unit.function import functions
 from trialfleet.errors import StudyFileError
+from trialfleet.postgres.waiting import wait_until
 from trialfleet.training import Result, Run
 from worker.trainers.function.models import of_arrays
 from worker.trainers.function.trainer import Training
@@ -32,6 +33,7 @@ SEEDS = [10, 12, 14]
 def _nothing_heard() -> None:
     functions.heard.clear()
     functions.returned.clear()
+    functions.go.clear()
 
 
 def training(function: str, *, seeds: list[int] | None = None, steps: int = 12) -> Training:
@@ -271,3 +273,28 @@ def test_a_function_can_be_tried_without_a_study(capsys: pytest.CaptureFixture[s
         "step 2",
         "step 4",
     ]
+
+
+def test_a_report_that_nobody_hears_any_more_ends_the_function() -> None:
+    """It is made between the worker's last look and its decision to end the trial."""
+    trainer = training("reporting_late", seeds=[10])
+    events = trainer.run()
+    assert isinstance(next(events), Waiting)
+    functions.go.set()
+    assert wait_until(lambda: trainer._heard.qsize() == 1, 10.0, pause=0.01)
+    events.close()
+    trainer.close()
+    assert not trainer._thread.is_alive()
+    assert functions.heard == ["Ended"]
+    # The next one need not wait for it.
+    assert [type(event) for event in training("constant", seeds=[10]).run()] == [Evaluation, Score]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_function_that_reports_from_another_thread_hears_the_end_too() -> None:
+    trainer = training("reporting_from_a_thread", seeds=[10])
+    with closing(heard_of(trainer)) as events:
+        assert next(events).step == 3
+    trainer.close()
+    assert not trainer._thread.is_alive()
+    assert functions.heard == ["Ended"]

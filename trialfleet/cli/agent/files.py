@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +15,8 @@ def write(path: Path, data: bytes, *, option: str = "--output") -> None:
     Raises:
         UsageError: The system refuses; the message names the option that named the file.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    # A name of this call's own: two commands may write the same file at once.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)

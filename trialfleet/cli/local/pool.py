@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import subprocess
 import sys
@@ -13,16 +14,17 @@ from pathlib import Path
 import structlog
 
 from trialfleet.errors import DatabaseUnavailableError, FleetError
+from trialfleet.parent import Ear
+from trialfleet.processes import end_group
 from trialfleet.settings import child_environment
 
 log = structlog.get_logger()
 
-# Exit codes of a worker that would end the same way if it were started again.
-_HOPELESS = {2, 3}
 # A slot whose workers die this often in a row, none of them having got anywhere with a trial, has a
 # reason that a restart does not cure. Deaths in a trial are the study's to count: `max_attempts`
 # and `max_failures` end those.
 _MAX_DEATHS = 5
+_SILENCE = 60.0  # seconds until the same reason for waiting is shown again
 
 
 class WorkersKeepDyingError(FleetError):
@@ -53,21 +55,23 @@ class WorkerPool:
         self._url, self._study, self._logs = url, study, logs
         self._got_somewhere = got_somewhere
         self._deaths = [0] * count  # in a row, of each slot
+        self._refused: set[int] = set()  # slots whose worker must not be started again
         self._ended = False
+        self._ears: dict[int, Ear] = {}  # of each slot
+        self._shown: dict[str, float] = {}  # why workers wait, and when that was last shown
         self.processes = [self._start(slot) for slot in range(count)]
 
     def _start(self, slot: int) -> subprocess.Popen[bytes]:
-        with self._log(slot).open("ab") as output:
+        if slot in self._ears:
+            self._ears[slot].close()
+        ear = self._ears[slot] = Ear()
+        with self._log(slot).open("ab") as output, ear.speaking() as descriptor:
             return subprocess.Popen(  # noqa: S603
                 [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "trialfleet.cli",
-                    "worker",
-                    self._study,
-                    "--with-parent",
+                    *(sys.executable, "-P", "-m", "trialfleet.cli", "worker", self._study),
+                    *("--with-parent", "--parent", str(descriptor)),
                 ],
+                pass_fds=[descriptor],
                 env=child_environment(database_url=self._url),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -83,17 +87,19 @@ class WorkerPool:
     def tend(self) -> None:
         """Start a new worker for each that has ended: before the study's end that is a death.
 
-        Exit code 0 is no exception, as code that a worker runs for its user may call `os._exit(0)`.
+        No exit code is an exception, as code that a worker runs for its user may choose any. A
+        worker that must not be started again says so itself.
 
         Raises:
             WorkersKeepDyingError: They die too often, or for a reason that will not go away.
         """
         for slot, process in enumerate(self.processes):
             code = process.poll()
+            self._hear(slot)
             if code is None or self._ended:
                 continue
             self._deaths[slot] = 0 if self._got_somewhere(process.pid) else self._deaths[slot] + 1
-            if code in _HOPELESS or self._deaths[slot] >= _MAX_DEATHS:
+            if slot in self._refused or self._deaths[slot] >= _MAX_DEATHS:
                 raise WorkersKeepDyingError(
                     f"a worker ended with exit code {code}; its log is {self._log(slot)}"
                 )
@@ -101,6 +107,16 @@ class WorkerPool:
                 log.warning("a worker gave the database up")
             log.warning("worker died, starting another", code=code, log=str(self._log(slot)))
             self.processes[slot] = self._start(slot)
+
+    def _hear(self, slot: int) -> None:
+        """Show what a worker waits for, and note whether it must not be started again."""
+        for message in self._ears[slot].hear():
+            if message.kind == "refused":
+                self._refused.add(slot)
+            shown = self._shown.get(message.text, -math.inf)
+            if message.kind == "waits" and time.monotonic() - shown > _SILENCE:
+                self._shown[message.text] = time.monotonic()
+                log.warning("workers wait", reason=message.text)
 
     def wait(self, seconds: float) -> None:
         """Wait for workers that end by themselves because the study has ended."""
@@ -122,8 +138,7 @@ class WorkerPool:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                end_group(process)
 
 
 def default_workers() -> int:

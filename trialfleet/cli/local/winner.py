@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 from trialfleet.escape import printable
+from trialfleet.processes import run_program
 from trialfleet.settings import child_environment
 from worker.stop import Stop
 
@@ -25,29 +23,23 @@ def picture_winner(model: Path, stop: Stop) -> str:
         StopRequested: A signal asked for it; no picture was made.
     """
     output = model.with_suffix(".gif")
-    program = [sys.executable, "-P", "-m", "trialfleet.cli"]
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(  # noqa: S603
-            [*program, "play", str(model), "--output", str(output)],
-            env=child_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            start_new_session=True,  # Ctrl-C is ours to hear
-        )
-        deadline = time.monotonic() + _PATIENCE
-        try:
-            while process.poll() is None and time.monotonic() < deadline:
-                stop.wait(0.05)
-        finally:
-            late = process.poll() is None
-            process.kill()
-            process.wait()
-        errors.seek(0)
-        lines = errors.read().decode(errors="replace").strip().splitlines()
-    if process.returncode == 0:
+    output.unlink(missing_ok=True)  # of another agent, perhaps
+    ended = run_program(
+        [
+            *(sys.executable, "-P", "-m", "trialfleet.cli"),
+            "play",
+            str(model),
+            "--output",
+            str(output),
+        ],
+        patience=_PATIENCE,
+        environment=child_environment(),
+        pause=stop.wait,
+    )
+    if ended.code == 0 and output.exists():
         return f"saved: {printable(str(output))}"
-    reason = lines[-1].removeprefix("trialfleet: ") if lines else f"exit code {process.returncode}"
-    if late:
+    lines = ended.err.strip().splitlines()
+    reason = lines[-1].removeprefix("trialfleet: ") if lines else f"exit code {ended.code}"
+    if ended.code is None:
         reason = f"it took longer than {_PATIENCE:.0f} seconds"
     return f"no GIF of the agent: {printable(reason)}"

@@ -8,6 +8,7 @@ does not wait for the next report.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
@@ -52,8 +53,10 @@ class Training(Reporter):
         self._progress: int | None = None
         self._heard: SimpleQueue[Report | Result | BaseException] = SimpleQueue()
         self._go: SimpleQueue[bool] = SimpleQueue()
-        self._waits = False  # the function, for us
+        self._turn = threading.Lock()  # guards the next two
+        self._waiting: int | None = None  # the thread of the function's that waits for us
         self._ended = False
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._work, name=TRAINING_THREAD, daemon=True)
 
     def run(self) -> Generator[Event, None, None]:
@@ -67,8 +70,9 @@ class Training(Reporter):
         try:
             while not isinstance(heard := (yield from self._next()), Result):
                 yield self._evaluation(heard)
-                self._waits = False
-                self._go.put(True)
+                with self._turn:
+                    self._waiting = None
+                    self._go.put(True)
             self._result = heard
             scores = np.asarray(heard.scores, np.float64)  # [S]
             if not all_finite(list(scores)):
@@ -86,7 +90,6 @@ class Training(Reporter):
         while True:
             with suppress(Empty):
                 heard = self._heard.get(timeout=_LOOK)
-                self._waits = True
                 if isinstance(heard, BaseException):
                     raise heard
                 return heard
@@ -132,22 +135,35 @@ class Training(Reporter):
             checkpoint=self._checkpoint if self._start else None,
             reporter=self,
         )
+        code = 1
         try:
             self._heard.put(result_of(self._function(run), len(job.seeds)))
+            code = 0
         except BaseException as exc:
             self._heard.put(exc)
+        finally:
+            if os.getpid() != self._process:
+                os._exit(code)  # a forked child that was not ended: the trial is its parent's
 
     def report(self, report: Report) -> None:
         """Hand a report to the worker, and wait until it says how to go on."""
-        due = self._reported + self._job.eval_every
         if self._ended:
             raise Ended
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "a report from another process; make it in the one that called the function"
+            )
+        due = self._reported + self._job.eval_every
         if report.step != due or due > self._job.train_steps:
             raise ValueError(
                 f"a report at step {report.step}, but the next is due at {due}: one after each "
                 f"task.eval_every ({self._job.eval_every}) steps, up to {self._job.train_steps}"
             )
-        self._heard.put(report)
+        with self._turn:
+            if self._ended:
+                raise Ended
+            self._waiting = threading.get_ident()
+            self._heard.put(report)
         if not self._go.get():
             raise Ended
 
@@ -161,15 +177,16 @@ class Training(Reporter):
         """Have the function end, wherever it is."""
         if self._ended:
             return
-        self._ended = True
-        if self._waits:
-            self._go.put(False)
-        elif self._thread.is_alive() and self._thread.ident is not None:
-            # It hears this between two steps of its Python code, and so after the call that it may
-            # be in of code that is not Python's.
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(self._thread.ident), ctypes.py_object(Ended)
-            )
+        with self._turn:
+            self._ended = True
+            if self._waiting is not None:
+                self._go.put(False)
+            if self._waiting != self._thread.ident and self._thread.is_alive():
+                # It hears this between two steps of its Python code, and so after the call that it
+                # may be in of code that is not Python's.
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(Ended)
+                )
 
     @property
     def portable(self) -> bool:

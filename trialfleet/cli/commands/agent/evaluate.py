@@ -16,6 +16,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the episodes' starts.")] = 0,
 ) -> None:
     """Play fresh episodes with a saved agent."""
-    from trialfleet.cli.replay import evaluate_model
+    from trialfleet.cli.extras import needs
+
+    with needs("worker"):
+        from trialfleet.cli.replay import evaluate_model
 
     console.out.print(evaluate_model(model, episodes=episodes, seed=seed), soft_wrap=True)

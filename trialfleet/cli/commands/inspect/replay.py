@@ -33,7 +33,10 @@ def replay(
     again from the trials' scores.
     """
     from trialfleet.cli.connect import open_database
-    from trialfleet.cli.replay import replay_race, replay_trial
+    from trialfleet.cli.extras import needs
+
+    with needs("worker"):
+        from trialfleet.cli.replay import replay_race, replay_trial
 
     if decisions == (number is not None):
         raise UsageError("give either a trial's number or --decisions")

@@ -26,6 +26,7 @@ def worker(
     with_parent: Annotated[
         bool, typer.Option("--with-parent", help="Stop when the parent process is gone.")
     ] = False,
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
     allow_import: AllowImport = None,
 ) -> None:
     """Pull trials of a study and train them until the study has ended.
@@ -39,18 +40,26 @@ def worker(
     """
     from contextlib import ExitStack
 
+    from trialfleet.parent import speak_to
+    from trialfleet.processes import end_children_with_us, end_forks
     from worker.stop import Stop, StopRequested
 
     stop = Stop(with_parent=with_parent)
     stop.install()
+    end_children_with_us()
+    if parent is not None:
+        speak_to(parent)
     from trialfleet.cli.connect import database_url
+    from trialfleet.cli.extras import needs
     from trialfleet.cli.join import study_wanted, wait_for_study
     from trialfleet.postgres.retry import patiently
     from trialfleet.store.schema import wait_for_schema
     from trialfleet.store.storage import Database
-    from worker.lanes import Lanes
-    from worker.loop import Worker
-    from worker.trainers.threads import use_one_thread
+
+    with needs("worker"):
+        from worker.lanes import Lanes
+        from worker.loop import Worker
+        from worker.trainers.threads import use_one_thread
 
     settings = load_settings()
     if lanes is not None:
@@ -68,7 +77,8 @@ def worker(
 
             def join() -> None:
                 name = wanted and wait_for_study(database, wanted, spec, patience, stop.wait)
-                use_one_thread()  # loads PyTorch, in seconds; whoever has no work needs none
+                with needs("worker"):
+                    use_one_thread()  # loads PyTorch, in seconds; whoever has no work needs none
                 for number in range(len(all_lanes.workers), settings.lanes):
                     all_lanes.workers.append(
                         Worker(
@@ -86,3 +96,5 @@ def worker(
             all_lanes.run()
     except StopRequested:
         raise typer.Exit(stop.exit_code) from None
+    finally:
+        end_forks()
