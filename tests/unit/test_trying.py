@@ -30,25 +30,41 @@ class Odd(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return self.see(), {}
+        return self.see() if self.way == "bare" else (self.see(), {})
 
     def see(self):
         if self.way == "random":
             return np.frombuffer(os.urandom(2), np.uint8).astype(np.float32)
         if self.way == "nan":
             return np.full(2, np.nan, np.float32)
+        if self.way == "shape":
+            return np.zeros(3, np.float32)
+        if self.way == "scalar":
+            return 0.5
+        if self.way == "nothing":
+            return None
+        if self.way == "ragged":
+            return [[1], [1, 2]]
+        if self.way == "wide":
+            return np.full(2, 1e300)
+        if self.way == "list":
+            return [0.5, 0.5]
         return self.np_random.random(2).astype(np.float32)
 
     def step(self, action):
         if self.way == "raise":
             raise RuntimeError("boom\\nboom")
-        return self.see(), 1.0, False, False, {}
+        reward = eval(self.way.partition("reward=")[2] or "1.0")
+        return self.see(), reward, False, False, {}
 
 gymnasium.register("Odd-v0", Odd, max_episode_steps=5)
 
 def train(run):
     return 1.0
 """
+
+
+ODD = 'task.env: "oddities:Odd-v0"'
 
 
 @pytest.fixture
@@ -77,15 +93,36 @@ def test_what_hangs_is_not_waited_for() -> None:
         (
             "raise",
             'task.env: "oddities:Odd-v0" cannot be stepped: RuntimeError: boom boom (oddities'
-            ".py, line 30, in step)",
+            ".py, line 42, in step)",
         ),
         ("nan", 'task.env: "oddities:Odd-v0" shows numbers that are not finite'),
+        ("shape", f"{ODD} shows an observation of shape (3,) where its space says (2,)"),
+        ("scalar", f"{ODD} shows an observation of shape () where its space says (2,)"),
+        ("nothing", f"{ODD} shows None; must show numbers, as its space says"),
+        ("ragged", f"{ODD} shows [[1], [1, 2]]; must show numbers"),
+        ("wide", f"{ODD} shows numbers such as 1e+300, which 32-bit floats cannot hold"),
+        ("bare", f"{ODD}: reset() returns ndarray; must return (observation, info), as Gymn"),
+        ("reward=None", f"{ODD} gives the reward None; must be a single number"),
+        ("reward='1'", f"{ODD} gives the reward '1'; must be a single number"),
+        ("reward=np.array([1.0])", f"{ODD} gives the reward array([1.]); must be a single number"),
+        ("reward=[1.0]", f"{ODD} gives the reward [1.0]; must be a single number"),
+        ("reward=np.inf", f"{ODD} gives rewards that are not finite"),
+        ("reward=1e39", f"{ODD} gives rewards such as 1e+39, which 32-bit floats cannot hold"),
+        ("reward=-1e39", f"{ODD} gives rewards such as -1e+39, which 32-bit floats cannot hold"),
     ],
 )
 def test_what_does_not_work_is_told(way: str, says: str) -> None:
     with pytest.raises(StudyFileError) as refused:
         try_task(task(f'env = "oddities:Odd-v0"\nenv_args = {{ way = "{way}" }}'))
     assert str(refused.value).startswith(says)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "way", ["list", "reward=3", "reward=True", "reward=np.float32(1)", "reward=np.array(1.0)"]
+)
+def test_other_forms_of_numbers_will_do(way: str) -> None:
+    assert try_task(task(f'env = "oddities:Odd-v0"\nenv_args = {{ way = "{way}" }}')).actions == 2
 
 
 @pytest.mark.usefixtures("folder")

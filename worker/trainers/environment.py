@@ -21,6 +21,8 @@ from trialfleet.checking.mistakes import FieldError
 from trialfleet.errors import StudyFileError
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
+# What networks and replay memories, whose numbers are float32, can hold.
+FLOAT32_MOST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, kw_only=True)

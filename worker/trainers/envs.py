@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -177,10 +179,46 @@ def _find_spec(env_id: str) -> EnvSpec:
             raise StudyFileError(f"task.env: {problem.text}") from problem
     spec = gymnasium.registry.get(name)
     if spec is None:
-        near = difflib.get_close_matches(name, gymnasium.registry, n=1)
-        hint = f'; the nearest registered id is "{near[0]}"' if near else ""
-        raise StudyFileError(f"{_named(env_id)} is not a registered environment{hint}")
+        module = import_named(env_id) if colon else None
+        raise StudyFileError(f"{_named(env_id)} {_unregistered(env_id, module)}")
     return spec
+
+
+def _unregistered(env_id: str, module: ModuleType | None) -> str:
+    """Why there is no environment of this id, and which one may be meant."""
+    prefix, colon, name = env_id.rpartition(":")
+    found = getattr(module, name, None)
+    if isinstance(found, type):
+        ids = [
+            each.id
+            for each in gymnasium.registry.values()
+            if each.entry_point in (found, f"{found.__module__}:{found.__qualname__}")
+        ]
+        told = _ids(ids, prefix + colon) or (
+            f'the id under which the module registers it, as by gymnasium.register("{name}-v0",'
+            f" entry_point={name}, max_episode_steps=…)"
+        )
+        return f"is a class; must be {told}"
+    bare = re.sub(r"-v\d+$", "", name)
+    ids = [each.id for each in gymnasium.registry.values() if _bare(each) == bare]
+    if ids:
+        problem = "has no version" if bare == name else "is not a registered version"
+        return f"{problem}; must be {_ids(ids, prefix + colon)}"
+    near = difflib.get_close_matches(name, gymnasium.registry, n=1)
+    if near:
+        return f"is not a registered environment; the nearest registered id is {_ids(near, '')}"
+    own = "" if colon else '; one of your own is named "module:Id"'
+    return f"is not a registered environment{own}"
+
+
+def _bare(spec: EnvSpec) -> str:
+    """Its id without the version."""
+    return spec.id if spec.version is None else spec.id.removesuffix(f"-v{spec.version}")
+
+
+def _ids(ids: Sequence[str], prefix: str) -> str:
+    """Ids as a study file names them; the newest version is the last."""
+    return " or ".join(json.dumps(f"{prefix}{each}") for each in ids)
 
 
 def _observation_size(env_id: str, space: gymnasium.Space[Any]) -> int:

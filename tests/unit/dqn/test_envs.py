@@ -64,7 +64,7 @@ def peculiar_envs() -> Iterator[None]:
     for name, arguments in PECULIAR.items():
         gymnasium.register(name, _peculiar, max_episode_steps=9, kwargs=arguments)
     gymnasium.register("Endless-v0", _peculiar)
-    gymnasium.register("Steps-v0", lambda **_: Steps(), max_episode_steps=4)
+    gymnasium.register("Steps-v0", Steps, max_episode_steps=4)
     yield
     gymnasium.registry.clear()
     gymnasium.registry.update(before)
@@ -95,8 +95,12 @@ def test_shape(env_id: str, size: int, actions: int, limit: int, threshold: floa
     [
         ("CartPol-v1", 'is not a registered environment; the nearest registered id is "CartPole-v'),
         ("cartpole", "is not a registered environment"),
-        ("CartPole-v7", 'nearest registered id is "CartPole-v'),
-        ("CartPole", 'nearest registered id is "CartPole-v'),
+        ("my", 'is not a registered environment; one of your own is named "module:Id"'),
+        ("CartPole-v7", 'is not a registered version; must be "CartPole-v0" or "CartPole-v1"'),
+        ("CartPole", 'has no version; must be "CartPole-v0" or "CartPole-v1"'),
+        ("tests.unit.dqn.test_envs:Float64", 'must be "tests.unit.dqn.test_envs:Float64-v0"'),
+        ("tests.unit.dqn.test_envs:Steps", 'is a class; must be "tests.unit.dqn.test_envs:Step'),
+        ("tests.unit.dqn.test_envs:Peculiar", "is a class; must be the id under which the modul"),
         ("Pendulum-v1", "has a Box action space; DQN needs Discrete actions"),
         ("Blackjack-v1", "has no time limit"),
         ("Blind-v0", "has observations of no number at all"),

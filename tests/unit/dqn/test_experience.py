@@ -36,17 +36,19 @@ class Counting(gymnasium.Env[Any, Any]):
     """Counts its steps: the fifth one terminates where the first action was 1, or is faulty.
 
     Args:
-        fault: What is NaN in the fifth step, the "reward" or the "observation".
+        fault: What is bad in the fifth step, the "reward" or the "observation".
+        bad: What it is then.
         harmless: Copies that are made before the first faulty one.
     """
 
-    observation_space = gymnasium.spaces.Box(-1.0, 99.0, (2,))
+    observation_space = gymnasium.spaces.Box(-1.0, 99.0, (2,), np.float64)
     action_space = gymnasium.spaces.Discrete(2)
 
     made = 0
 
-    def __init__(self, fault: str = "", harmless: int = 0) -> None:
+    def __init__(self, fault: str = "", bad: float = np.nan, harmless: int = 0) -> None:
         Counting.made += 1
+        self._bad = bad
         self._fault = fault if Counting.made > harmless else ""
 
     def reset(self, **kwargs: Any) -> Any:
@@ -60,9 +62,9 @@ class Counting(gymnasium.Env[Any, Any]):
         self._count += 1
         ends = self._count == 5 and self._first == 1
         fault = self._fault if self._count == 5 else ""
-        reward = np.nan if fault == "reward" else 1.0
-        seen = np.nan if fault == "observation" else self._first
-        return np.array([self._count, seen], np.float32), reward, ends, False, {}
+        reward = self._bad if fault == "reward" else 1.0
+        seen = self._bad if fault == "observation" else self._first
+        return np.array([self._count, seen]), reward, ends, False, {}
 
 
 @pytest.fixture
@@ -72,6 +74,8 @@ def counting_envs() -> Any:
         "Counting-v0": {},
         "Nan-v0": {"fault": "reward"},
         "Blind-v0": {"fault": "observation"},
+        "Huge-v0": {"fault": "reward", "bad": 1e39},
+        "Wide-v0": {"fault": "observation", "bad": 1e300},
         # One is made to look at, two to train in; the next ones are an evaluation's.
         "Late-v0": {"fault": "reward", "harmless": 3},
     }
@@ -113,9 +117,19 @@ def test_cartpoles_memory_is_one_of_cartpoles_steps() -> None:
         (replace(PARAMS, learning_rate=1e30), "CartPole-v1", r"agent 0 \(seed 4\): .* step 300"),
         (PARAMS, "Nan-v0", r"agent 0 \(seed 4\): a reward of Nan-v0 is not finite at step 5"),
         (PARAMS, "Late-v0", r"agent 0 \(seed 4\): a return of Late-v0 is not finite at step 300"),
-        (PARAMS, "Blind-v0", r"agent 0 \(seed 4\): an observation of Blind-v0 is not finite at"),
+        (
+            PARAMS,
+            "Blind-v0",
+            r"agent 0 \(seed 4\): an observation of Blind-v0, .* is not finite at",
+        ),
+        (
+            PARAMS,
+            "Huge-v0",
+            r"agent 0 \(seed 4\): a reward of Huge-v0 is 1e\+39 at step 5, which 32-bit",
+        ),
+        (PARAMS, "Wide-v0", r"an observation of Wide-v0, as a 32-bit float, is not finite at"),
     ],
-    ids=["diverging", "reward in training", "reward in evaluation", "observation"],
+    ids=["diverging", "reward in training", "reward in evaluation", "observation", "huge", "wide"],
 )
 def test_what_is_not_finite_ends_the_training(params: Params, env_id: str, says: str) -> None:
     with pytest.raises(NonFiniteError, match=says):

@@ -17,6 +17,7 @@ from worker.trainers.dqn.network import KeptNetworks, StackedNetwork
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.parts import make_parts
 from worker.trainers.dqn.randomness import Purpose, epsilon, streams
+from worker.trainers.environment import FLOAT32_MOST
 from worker.trainers.protocol import Evaluation, Event, Job, NonFiniteError, Progress, Score
 
 _Result = TypeVar("_Result")
@@ -129,7 +130,7 @@ class Training:
         step = self._step + self._job.eval_every
         if not np.isfinite(network if loss is None else network + loss).all():
             # Say where it began, if it did not begin here.
-            observed = f"an observation of {self._job.env}"
+            observed = f"an observation of {self._job.env}, as a 32-bit float,"
             self._refuse_non_finite(observed, self._replay.sums(), step)
         if loss is not None:
             self._refuse_non_finite("training loss", loss, step)
@@ -163,10 +164,18 @@ class Training:
                 yield Progress(step=step + (done or 0))
 
     def _refuse_bad_rewards(self, rewards: NDArray[np.float64]) -> None:
-        """Raise for the first of a segment's rewards [T, S] that is not finite."""
-        if not np.isfinite(rewards).all():
-            t = int(np.flatnonzero(~np.isfinite(rewards).all(axis=1))[0])
-            self._refuse_non_finite(f"a reward of {self._job.env}", rewards[t], self._step + t + 1)
+        """Raise for the first of a segment's rewards [T, S] that a replay memory cannot hold."""
+        held = np.abs(rewards) <= FLOAT32_MOST  # nor is NaN
+        if held.all():
+            return
+        t = int(np.flatnonzero(~held.all(axis=1))[0])
+        step = self._step + t + 1
+        self._refuse_non_finite(f"a reward of {self._job.env}", rewards[t], step)
+        agent = int(np.flatnonzero(~held[t])[0])
+        raise NonFiniteError(
+            f"agent {agent} (seed {self._job.seeds[agent]}): a reward of {self._job.env} is"
+            f" {rewards[t, agent]:g} at step {step}, which 32-bit floats cannot hold"
+        )
 
     def _refuse_non_finite(self, what: str, values: NDArray[np.floating], step: int) -> None:
         """Raise for the first agent whose value [S] of `what` is not finite."""
