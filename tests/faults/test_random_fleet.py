@@ -145,8 +145,9 @@ class Chaos:
 
     def kill(self) -> None:
         """Kill a worker, and start another."""
-        victim = self.workers.pop(self.rng.randrange(len(self.workers)))
+        victim = self.rng.choice(self.workers)
         self.done.append(f"kill {victim.name}")
+        self._part_with(victim)
         victim.kill()
         self.start_worker()
 
@@ -161,12 +162,9 @@ class Chaos:
 
     def terminate(self) -> None:
         """Stop a worker, which must hear it, and start another."""
-        victim = self.workers.pop(self.rng.randrange(len(self.workers)))
-        if any(victim is each for _, each in self.frozen):
-            self.workers.append(victim)
-            return
-        self._stop(victim)
-        self.start_worker()
+        if awake := self._awake():
+            self._stop(self.rng.choice(awake))
+            self.start_worker()
 
     def kill_coordinator(self) -> None:
         """Kill the coordinator, and start another."""
@@ -197,19 +195,15 @@ class Chaos:
             return
         row = self.rng.choice(held)
         victim = known[row.pid]
-        self.workers.remove(victim)
+        self._part_with(victim)
         victim.kill()
         self._lock(
             "SELECT FROM public.trials WHERE trial_id = :trial_id FOR UPDATE",
             trial_id=row.trial_id,
         )
         self.fleet.expire(row.fence)
-        bystander = self.rng.choice(self.workers)
-        if not any(bystander is each for _, each in self.frozen):
-            self.workers.remove(bystander)
-            self._stop(bystander)
-            self.start_worker()
         self.start_worker()
+        self.terminate()
 
     def _lock(self, statement: str, **values: Any) -> None:
         self.done.append(f"{statement} {values}")
@@ -262,8 +256,17 @@ class Chaos:
 
         eventually(ended, "every study ends", within=180.0)
 
+    def _awake(self) -> list[Process]:
+        frozen = [victim for _, victim in self.frozen]
+        return [worker for worker in self.workers if worker not in frozen]
+
+    def _part_with(self, victim: Process) -> None:
+        self.workers.remove(victim)
+        self.frozen = [each for each in self.frozen if each[1] is not victim]
+
     def _stop(self, victim: Process) -> None:
         self.done.append(f"stop {victim.name}")
+        self._part_with(victim)
         victim.send(signal.SIGTERM)
         assert victim.ends(within=DEAF) == 143, victim.output[-3000:]
 
