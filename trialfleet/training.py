@@ -177,16 +177,20 @@ def numbers(values: object, seeds: int, what: str) -> list[float]:
     Raises:
         TypeError, ValueError: They are not that.
     """
+    wanted = "a number" if seeds == 1 else f"a list of {seeds}, one for each of run.seeds"
+    # NumPy takes None for NaN, which is a diverged training's score.
+    if values is None or (isinstance(values, Sequence) and any(each is None for each in values)):
+        there = "None" if values is None else "None among them"
+        raise TypeError(f"{what}: {there}; must be {wanted}; does the function return it?")
     try:
         found = np.asarray(values, np.float64)
     except (TypeError, ValueError):
-        kind = type(values).__name__
-        raise TypeError(f"{what}: {kind}; must be a number, or a list of one a seed") from None
+        raise TypeError(f"{what}: {type(values).__name__}; must be {wanted}") from None
     if found.ndim == 0 and seeds == 1:
         found = found[None]
     if found.shape != (seeds,):
         shape = "one number" if found.ndim == 0 else f"numbers of shape {found.shape}"
-        raise ValueError(f"{what}: {shape}; must be a list of {seeds}, one for each of run.seeds")
+        raise ValueError(f"{what}: {shape}; must be {wanted}")
     return [float(value) for value in found]
 
 

@@ -118,8 +118,14 @@ def _run(
     main()
 
 
+def hear_a_closed_terminal() -> None:
+    """Undo for this child what `nohup` has done to the tests: a test sends it a SIGHUP."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def _begin(arguments: list[str], environment: dict[str, str]) -> None:
     os.setsid()
+    hear_a_closed_terminal()
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
-from tests.support.forking import Forked
+from tests.support.forking import Forked, hear_a_closed_terminal
 from tests.support.server import plain
 from trialfleet.postgres.waiting import wait_until
 
@@ -128,6 +128,7 @@ class Commands:
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,
+                    preexec_fn=hear_a_closed_terminal,
                 )
         else:
             popen = Forked(

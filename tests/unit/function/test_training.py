@@ -188,8 +188,9 @@ def test_progress_is_told_and_tells_that_it_is_not_stuck() -> None:
 RETURNED: list[tuple[Any, type[BaseException], str]] = [
     (1.0, ValueError, "the score: one number; must be a list of 3, one for each of run.seeds"),
     ([1.0, 2.0], ValueError, "the score: numbers of shape (2,); must be a list of 3"),
-    ("x", TypeError, "the score: str; must be a number, or a list of one a seed"),
-    (None, ValueError, "the score: one number; must be a list of 3"),
+    ("x", TypeError, "the score: str; must be a list of 3, one for each of run.seeds"),
+    (None, TypeError, "the score: None; must be a list of 3, one for each of run.seeds; does the"),
+    ([1.0, None, 2.0], TypeError, "the score: None among them; must be a list of 3"),
     ([1.0, 2.0, float("nan")], NonFiniteError, "the score of tests.unit.function"),
     ([1.0, 2.0, float("inf")], NonFiniteError, "is not finite"),
     (Result(scores=[1, 2, 3], models=[b""]), ValueError, "has 1 models; must be one for each"),
@@ -227,6 +228,12 @@ def test_what_is_no_report_fails_the_trial(
     with pytest.raises(kind) as raised:
         all_of(training("reporting"))
     assert says in str(raised.value)
+
+
+def test_a_function_of_one_seed_that_returns_nothing_is_told_so() -> None:
+    functions.returned.append(None)
+    with pytest.raises(TypeError, match="the score: None; must be a number; does the function"):
+        all_of(training("returning", seeds=[1]))
 
 
 def test_a_checkpoint_is_bytes() -> None:

@@ -99,6 +99,8 @@ class Recorded:
     ],
 )
 @pytest.mark.parametrize("seed", range(3))
+# Optuna's pruners ask NumPy for the best of values that are all NaN.
+@pytest.mark.filterwarnings("ignore::RuntimeWarning:optuna", "ignore::RuntimeWarning:numpy")
 def test_a_judge_decides_as_optunas_pruner(table: str, seed: int) -> None:
     spec = parse(STUDY.format(pruner=table), source="recorded.toml")
     pruner = make_pruner(spec)
