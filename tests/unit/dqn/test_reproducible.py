@@ -102,6 +102,10 @@ def spoiled(state: dict[str, NDArray[Any]]) -> Iterator[tuple[str, dict[str, NDA
     yield "a segment too many", {**state, "segment": np.array(4)}
     yield "beyond its memory", {**state, "replay.position": np.array(10**6)}
     rows = state["replay.rows"]
+    for action in (2.0, -1.0, 0.5, np.nan, np.inf):
+        others = rows.copy()
+        others[1, 3, 8] = action
+        yield f"the action {action}", {**state, "replay.rows": others}
     yield (
         "a row more than there is room for",
         {

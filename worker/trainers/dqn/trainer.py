@@ -245,7 +245,11 @@ class Training:
                     f"the state's {name} is {found.dtype} of shape {found.shape}; must be "
                     f"{array.dtype} of shape {wanted}"
                 )
-        held, position = state["replay.rows"].shape[1], int(state["replay.position"])
+        rows, position = state["replay.rows"], int(state["replay.position"])
+        sizes, held = self._agent.online.sizes, rows.shape[1]
+        # Machine code writes where these say, and does not look.
+        if not np.isin(rows[:, :, 2 * sizes[0]], range(sizes[-1])).all():
+            raise ValueError(f"the state remembers other actions than 0 to {sizes[-1] - 1}")
         if position != held % capacity and not (held == capacity and 0 <= position < capacity):
             raise ValueError(f"the state remembers {held} steps and goes on at {position}")
         if not 0 <= int(state["segment"]) <= self.segments or int(state["agent.updates"]) < 0:

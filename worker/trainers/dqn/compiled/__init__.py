@@ -52,7 +52,9 @@ def _wanted_folder() -> Path | None:
 
 def _digest() -> str:
     """Of what decides how functions are compiled, as far as Numba does not look at it."""
-    found = hashlib.sha256(f"{vectors.LANES} {vectors.REGISTERS} ".encode())
+    config: Any = numba.config
+    decides = (vectors.LANES, vectors.REGISTERS, config.OPT, config.USING_SVML)
+    found = hashlib.sha256(f"{decides}".encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         found.update(source.read_bytes())
     return found.hexdigest()[:16]
