@@ -166,8 +166,9 @@ def test_without_the_extra_one_line_says_how_to_get_it(
     assert 'pip install "trialfleet[play]"' in str(refused.value)
 
 
+@pytest.mark.parametrize("code", [0, 9])
 def test_a_run_ends_well_whatever_the_environment_does_when_it_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "crashing.py").write_text(
@@ -175,11 +176,12 @@ def test_a_run_ends_well_whatever_the_environment_does_when_it_is_shown(
         "from gymnasium.envs.classic_control.cartpole import CartPoleEnv\n"
         "class Crashing(CartPoleEnv):\n"
         "    def render(self):\n"
-        "        os._exit(9)\n"
+        f"        os._exit({code})\n"
         "gymnasium.register('Crashing-v0', Crashing, max_episode_steps=20)\n"
     )
     path = balancing_agent(tmp_path, env="crashing:Crashing-v0")
-    assert winner.picture_winner(path, Stop()) == "no GIF of the agent: exit code 9"
+    path.with_suffix(".gif").write_bytes(b"of another agent")
+    assert winner.picture_winner(path, Stop()) == f"no GIF of the agent: exit code {code}"
     assert not path.with_suffix(".gif").exists()
 
 

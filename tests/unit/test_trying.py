@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.studyfiles import in_table
 from trialfleet.cli.trying import try_task
 from trialfleet.errors import StudyFileError
+from trialfleet.postgres.waiting import wait_until
 from trialfleet.study.file import parse
 from trialfleet.study.task import Task
 
@@ -25,6 +27,10 @@ class Odd(gymnasium.Env):
         print("made")
         if way == "hang":
             time.sleep(3600)
+        if way == "server":
+            import subprocess
+            server = subprocess.Popen(["sleep", "600"])
+            open("server.pid", "w").write(str(server.pid))
         if way == "exit":
             os._exit(3)
 
@@ -93,7 +99,7 @@ def test_what_hangs_is_not_waited_for() -> None:
         (
             "raise",
             'task.env: "oddities:Odd-v0" cannot be stepped: RuntimeError: boom boom (oddities'
-            ".py, line 42, in step)",
+            ".py, line 46, in step)",
         ),
         ("nan", 'task.env: "oddities:Odd-v0" shows numbers that are not finite'),
         ("shape", f"{ODD} shows an observation of shape (3,) where its space says (2,)"),
@@ -123,6 +129,14 @@ def test_what_does_not_work_is_told(way: str, says: str) -> None:
 )
 def test_other_forms_of_numbers_will_do(way: str) -> None:
     assert try_task(task(f'env = "oddities:Odd-v0"\nenv_args = {{ way = "{way}" }}')).actions == 2
+
+
+def test_what_it_starts_is_not_waited_for_and_ends_with_it(folder: Path) -> None:
+    """A program that it starts has the process's output, as a simulator does."""
+    starts = task('env = "oddities:Odd-v0"\nenv_args = { way = "server" }')
+    assert try_task(starts, patience=60).observation_size == 2
+    pid = int((folder / "server.pid").read_text())
+    assert wait_until(lambda: not psutil.pid_exists(pid), 20.0, pause=0.02)
 
 
 @pytest.mark.usefixtures("folder")
