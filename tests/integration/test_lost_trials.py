@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import optuna
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.support.studies import (
@@ -33,7 +33,7 @@ from trialfleet.store.artifacts import checkpoints
 from trialfleet.store.leases import Claim, Lost
 from trialfleet.store.optuna.history import Curves
 from trialfleet.store.storage import Database
-from trialfleet.store.trials import reports
+from trialfleet.store.trials import life, reports
 from worker.reports import Reports
 from worker.trainers.protocol import Evaluation
 
@@ -138,6 +138,38 @@ def test_abandoning_fails_what_has_not_ended_and_nothing_else(database: Database
     assert not extend(database, running)
     with pytest.raises(LeaseLostError):
         finish(database, running)
+
+
+def test_abandoning_thousands_takes_a_few_statements(database: Database) -> None:
+    # They are ended while the study is locked.
+    study = create(database, trials=2_001)
+    running = take(database)
+    with database.transaction() as connection:
+        life.steer(connection)
+        connection.execute(
+            text(
+                "INSERT INTO public.trials (study_id, number, state) "
+                "SELECT :study_id, n, 'WAITING' FROM generate_series(1, 2000) n"
+            ),
+            {"study_id": study.search_id},
+        )
+    statements = 0
+
+    def count(*_: object) -> None:
+        nonlocal statements
+        statements += 1
+
+    event.listen(database.engine, "before_cursor_execute", count)
+    with database.transaction() as connection:
+        assert leases.abandon(connection, study.search_id, "enough") == 2_001
+    assert statements < 15
+    assert {state for _, state in states(database, study.search_id)} == {"FAIL"}
+    assert attribute(database, running, "attempts") == "1"
+    with database.transaction() as connection:
+        positions = text("SELECT count(*), min(position), max(position) FROM fleet.finished")
+        assert tuple(connection.execute(positions).one()) == (2_001, 1, 2_001)
+        kept = text("SELECT waiting, running, failed, finished FROM fleet.counters")
+        assert tuple(connection.execute(kept).one()) == (0, 0, 2_001, 2_001)
 
 
 def test_a_reclaimed_trial_keeps_its_parameters_and_starts_clean(database: Database) -> None:

@@ -118,6 +118,36 @@ def test_a_checkpoint_goes_when_its_trial_has_ended_and_not_before(
     assert stored(database, url, tmp_path) == set()
 
 
+def test_a_sweep_leaves_what_takes_too_long_for_the_next(database: Database) -> None:
+    for name in ("one", "two", "three"):
+        study = create(database, name=name)
+        save(database, study, take(database, name), 8)
+        with database.transaction() as connection:  # as if its bytes lay somewhere else
+            connection.execute(text("DELETE FROM fleet.blobs"))
+        optuna.delete_study(study_name=name, storage=database.optuna_storage())
+    assert [owned.sweep(database, seconds=0.0) for _ in range(3)] == [2, 1, 0]
+
+
+def test_a_store_that_fails_is_asked_once_in_a_sweep(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = create(database, trials=3)
+    for claim in take_all(database):
+        save(database, study, claim, 8)
+    optuna.delete_study(study_name=study.name, storage=database.optuna_storage())
+    asked: list[str] = []
+
+    def fail(_store: object, artifact: str) -> None:
+        asked.append(artifact)
+        raise ArtifactStoreError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blobs, "remove", fail)
+        assert owned.sweep(database) == 3
+    assert len(asked) == 1
+    assert owned.sweep(database) == 0
+
+
 def test_a_worker_that_wakes_up_and_writes_once_more_leaves_nothing(database: Database) -> None:
     study = create(database)
     claim = take(database)

@@ -97,6 +97,10 @@ LOCK_ATTEMPT = text("""
 END_ATTEMPT = text("""
     UPDATE fleet.attempts SET ended_at = now(), outcome = :outcome WHERE fence = :fence
 """)
+END_ATTEMPTS = text("""
+    UPDATE fleet.attempts SET ended_at = now(), outcome = :outcome
+    WHERE trial_id = ANY(:trial_ids) AND ended_at IS NULL
+""")
 COUNT_ATTEMPTS = text("""
     SELECT count(*) AS all, count(*) FILTER (WHERE outcome = 'lost') AS lost
     FROM fleet.attempts WHERE trial_id = :trial_id
@@ -347,14 +351,16 @@ def abandon(
     """
     life.lock_study(connection, study_id)
     life.steer(connection)
-    failed = 0
-    for trial in life.lock_pending(connection, study_id, unbegun_only=unbegun_only):
-        if trial.fence is not None:
-            connection.execute(END_ATTEMPT, {"fence": trial.fence, "outcome": "lost"})
-        attempts = connection.execute(COUNT_ATTEMPTS, {"trial_id": trial.trial_id}).one()
-        state = _give_up(connection, trial.trial_id, reason, attempts=attempts.all)
-        failed += state == "FAIL"
-    return failed
+    # All at once: the study is locked, and there may be thousands that somebody has enqueued.
+    pending = life.lock_pending(connection, study_id, unbegun_only=unbegun_only)
+    connection.execute(END_ATTEMPTS, {"trial_ids": pending, "outcome": "lost"})
+    audited = verdicts.among(connection, pending)
+    for trial_id in audited:
+        attempts = connection.execute(COUNT_ATTEMPTS, {"trial_id": trial_id}).one()
+        _give_up(connection, trial_id, reason, attempts=attempts.all)
+    failed = [trial_id for trial_id in pending if trial_id not in audited]
+    life.fail(connection, failed, reason)
+    return len(failed)
 
 
 def _give_up(

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import time
 from typing import TYPE_CHECKING, Literal
 from uuid import NAMESPACE_OID, uuid5
 
@@ -105,20 +105,41 @@ def remove(database: Database, store: ArtifactStore, artifact: str) -> None:
         connection.execute(FORGET, {"artifact": artifact})
 
 
-def sweep(database: Database) -> None:
-    """Remove every artifact of this database that has no owner, whichever study it was of.
+def sweep(database: Database, *, seconds: float = 5.0) -> int:
+    """Remove the artifacts of this database that have no owner, whichever study they were of.
 
     A store that fails, or that this process cannot open, is left for the next time.
+
+    Args:
+        database: Of this process.
+        seconds: After which the others are left for the next time, too: whoever sweeps has more
+            to do, and is to hear a stop.
+
+    Returns:
+        How many are left.
     """
     with database.transaction() as connection:
         rows = connection.execute(OWNERLESS).all()
-    stores: dict[str, ArtifactStore] = {}
-    for row in rows:
-        with suppress(ArtifactStoreError, UsageError):
+    deadline = time.monotonic() + seconds
+    stores: dict[str, ArtifactStore | None] = {}  # None: it has failed
+    left = 0
+    for place, row in enumerate(rows, start=1):
+        try:
             if row.store not in stores:
+                stores[row.store] = None
                 stores[row.store] = open_store(row.store, database)
-            blobs.remove(stores[row.store], row.artifact)
+            if (store := stores[row.store]) is None:
+                left += 1
+                continue
+            blobs.remove(store, row.artifact)
+        except (ArtifactStoreError, UsageError):
+            stores[row.store] = None
+            left += 1
+        else:
             with database.transaction() as connection:
                 connection.execute(
                     FORGET if row.again else MARK_REMOVED, {"artifact": row.artifact}
                 )
+        if time.monotonic() >= deadline:
+            return left + len(rows) - place
+    return left

@@ -38,6 +38,20 @@ SET_FINISHED = text("""
     UPDATE public.trials SET state = :state, datetime_complete = now() AT TIME ZONE 'utc'
     WHERE trial_id = :trial_id
 """)
+# Of many trials: why, and how often each was tried.
+SET_REASONS = text("""
+    INSERT INTO public.trial_user_attributes (trial_id, key, value_json)
+    SELECT t.trial_id, told.key, told.value
+    FROM unnest(CAST(:trial_ids AS integer[])) AS t (trial_id),
+        LATERAL (VALUES ('reason', :reason), ('attempts', (
+            SELECT count(*)::text FROM fleet.attempts a WHERE a.trial_id = t.trial_id
+        ))) AS told (key, value)
+    ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json
+""")
+SET_FAILED = text("""
+    UPDATE public.trials SET state = 'FAIL', datetime_complete = now() AT TIME ZONE 'utc'
+    WHERE trial_id = ANY(:trial_ids)
+""")
 SET_WAITING = text("UPDATE public.trials SET state = 'WAITING' WHERE trial_id = :trial_id")
 
 # After a restart of PostgreSQL everybody gets one lease's time to come back before being given up.
@@ -66,9 +80,7 @@ LOCK_ORPHANS = text("""
 """)
 LEASED = text("SELECT 1 FROM fleet.attempts WHERE trial_id = :trial_id AND ended_at IS NULL")
 LOCK_PENDING = text("""
-    SELECT t.trial_id, a.fence
-    FROM public.trials t
-    LEFT JOIN fleet.attempts a ON a.trial_id = t.trial_id AND a.ended_at IS NULL
+    SELECT t.trial_id FROM public.trials t
     WHERE t.study_id = :study_id AND t.state IN ('RUNNING', 'WAITING')
       AND (NOT :unbegun_only OR t.state = 'WAITING'
            AND NOT EXISTS (SELECT FROM fleet.attempts b WHERE b.trial_id = t.trial_id))
@@ -129,6 +141,13 @@ def set_finished(
     connection.execute(SET_FINISHED, {"trial_id": trial_id, "state": state})
 
 
+def fail(connection: Connection, trial_ids: Sequence[int], reason: str) -> None:
+    """FAIL trials that are locked, all for one reason."""
+    values = {"trial_ids": list(trial_ids), "reason": json.dumps(reason, allow_nan=False)}
+    connection.execute(SET_REASONS, values)
+    connection.execute(SET_FAILED, {"trial_ids": list(trial_ids)})
+
+
 def lock_expired(
     connection: Connection, study_ids: Sequence[int], *, most: int
 ) -> Sequence[Row[Any]]:
@@ -144,9 +163,7 @@ def lock_orphans(connection: Connection, study_ids: Sequence[int]) -> Sequence[R
     return [row for row in found if connection.scalar(LEASED, {"trial_id": row.trial_id}) is None]
 
 
-def lock_pending(
-    connection: Connection, study_id: int, *, unbegun_only: bool = False
-) -> Sequence[Row[Any]]:
-    """Lock the trials that have not ended, or not even begun: (trial_id, fence or None)."""
+def lock_pending(connection: Connection, study_id: int, *, unbegun_only: bool = False) -> list[int]:
+    """Lock the trials that have not ended, or not even begun; their ids."""
     values = {"study_id": study_id, "unbegun_only": unbegun_only}
-    return connection.execute(LOCK_PENDING, values).all()
+    return list(connection.scalars(LOCK_PENDING, values))

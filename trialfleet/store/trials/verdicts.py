@@ -8,7 +8,7 @@ completed, since an attempt that starts at an earlier checkpoint begins without 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +19,10 @@ KEY = "fleet:verdict"
 READ = text("""
     SELECT value_json FROM public.trial_system_attributes
     WHERE trial_id = :trial_id AND key = :key
+""")
+AMONG = text("""
+    SELECT trial_id FROM public.trial_system_attributes
+    WHERE trial_id = ANY(:trial_ids) AND key = :key
 """)
 SET = text("""
     INSERT INTO public.trial_system_attributes (trial_id, key, value_json)
@@ -46,6 +50,11 @@ def read(connection: Connection, trial_id: int) -> StoredVerdict | None:
     """The verdict on an audited trial; None if there is none."""
     found = connection.scalar(READ, {"trial_id": trial_id, "key": KEY})
     return None if found is None else StoredVerdict(**json.loads(found))
+
+
+def among(connection: Connection, trial_ids: Sequence[int]) -> set[int]:
+    """Which of the trials are audited."""
+    return set(connection.scalars(AMONG, {"trial_ids": list(trial_ids), "key": KEY}))
 
 
 def set_system_attributes(

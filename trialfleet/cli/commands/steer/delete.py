@@ -12,6 +12,7 @@ from trialfleet.cli.commands.arguments import NamedStudy
 from trialfleet.cli.show import console
 from trialfleet.settings import load_settings
 
+_SWEEP = 60.0  # seconds for removing what lies in other stores than the database
 _SILENCE = 2.0  # seconds between two lines about how far it is
 
 
@@ -50,5 +51,7 @@ def delete(
 
         database.optuna_storage().delete_study(found.search_id, progress=tell)
         # What lies in the database has gone along; the bytes in other stores go now.
-        owned.sweep(database)
+        left = owned.sweep(database, seconds=_SWEEP)
     console.out.print(f"{found.name}: deleted", soft_wrap=True)
+    if left:
+        console.say(f"{left:,} artifacts are left in their store, for a coordinator to remove")
