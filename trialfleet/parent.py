@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["refused", "waits"]
+Kind = Literal["named", "refused", "waits"]
 _LONGEST = 1_000  # characters of a text; a pipe takes a line of 4,096 bytes in one piece
 _parent: int | None = None
 
@@ -22,7 +22,8 @@ _parent: int | None = None
 class Message:
     """What a worker has said."""
 
-    kind: Kind  # it would end the same way if it were started again; what it needs is away
+    # its name; it would end the same way if it were started again; what it needs is away
+    kind: Kind
     text: str
 
 

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from trialfleet import __version__
 from trialfleet.errors import STALLED, FleetError, LeaseLostError, UsageError
 from trialfleet.escape import printable, storable
+from trialfleet.parent import tell
 from trialfleet.postgres.outages import is_outage, lease_was_lost
 from trialfleet.postgres.retry import patiently
 from trialfleet.postgres.waiting import REPLY_TIMEOUT, set_reply_timeout
@@ -140,6 +141,7 @@ class Worker:
             DatabaseUnavailableError: The database stayed away.
         """
         self._thread = threading.current_thread()
+        tell("named", self.name)
         log.info(
             "worker ready",
             worker=self.name,

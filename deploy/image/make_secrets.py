@@ -30,8 +30,9 @@ def make(folder: Path, *, host: str, port: int, database: str, query: str) -> li
             written.append(password)
         secret = password.read_text(encoding="utf-8").rstrip("\r\n")
         # Everything is percent-encoded, so a password may hold any character.
+        where = f"[{host}]" if ":" in host else host  # an address of IPv6
         login = f"{role}:{quote(secret, safe='')}"
-        url = f"postgresql://{login}@{host}:{port}/{database}" + (f"?{query}" if query else "")
+        url = f"postgresql://{login}@{where}:{port}/{database}" + (f"?{query}" if query else "")
         urls = {"url": url}
         if role == "dashboard":
             # For KEDA, which has certificates of its own and no file of ours.

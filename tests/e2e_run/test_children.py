@@ -12,6 +12,8 @@ from sqlalchemy import text
 from coordinator.create import create_or_join
 from tests.support.invariants import check_invariants
 from tests.support.processes import Commands, Process
+from tests.support.server import plain
+from trialfleet.cli.local.pool import WorkerPool
 from trialfleet.postgres.waiting import wait_until
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
@@ -139,6 +141,34 @@ def test_an_exit_code_of_user_code_ends_no_run(commands: Commands, database: Dat
     assert run.stderr.count("worker died") == 3
     assert studies.find(database, "children").stage == "done"
     check_invariants(database, "children")
+
+
+def test_a_worker_that_died_is_known_by_its_name(
+    commands: Commands, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Host name and process id come again in a container that is started anew."""
+    create_or_join(database, parse(study_of(commands, "exiting"), source="children.toml"))
+    monkeypatch.chdir(commands.folder)
+    asked: list[str] = []
+
+    def got_somewhere(name: str) -> bool:
+        asked.append(name)
+        return True
+
+    url = plain(database.url)
+    pool = WorkerPool(url, "children", count=1, logs=Path(), got_somewhere=got_somewhere)
+
+    def died() -> bool:
+        pool.tend()
+        return bool(asked)
+
+    try:
+        assert wait_until(died, 60.0, pause=0.05)
+    finally:
+        pool.stop()
+    with database.transaction() as connection:
+        workers = connection.execute(text("SELECT worker FROM fleet.attempts")).scalars().all()
+    assert asked[0] in workers
 
 
 def started_by(folder: Path, process: Process) -> list[int]:

@@ -104,6 +104,13 @@ def test_another_host_changes_the_urls_and_no_password(tmp_path: Path) -> None:
             assert after[path] == text.replace("@postgres:", "@db.example.org:")
 
 
+def test_a_host_may_be_an_address_of_ipv6(tmp_path: Path) -> None:
+    make(tmp_path, "--host", "2001:db8::1")
+    url = (tmp_path / "worker" / "url").read_text(encoding="utf-8")
+    assert (make_url(url).host, make_url(url).port) == ("2001:db8::1", 5432)
+    assert parse_dsn(url)["host"] == "2001:db8::1"
+
+
 def test_what_scales_the_workers_gets_a_url_without_our_certificates_path(tmp_path: Path) -> None:
     make(tmp_path, "--query", "sslmode=verify-full&sslrootcert=/secrets/ca/ca.pem")
     urls = {

@@ -54,7 +54,7 @@ FORGET_GONE = text("""
 KEPT_A_TRIAL = text("""
     SELECT EXISTS (
         SELECT FROM fleet.attempts
-        WHERE starts_with(worker, :prefix) AND outcome IS DISTINCT FROM 'released'
+        WHERE worker = :worker AND outcome IS DISTINCT FROM 'released'
     )
 """)
 
@@ -173,6 +173,6 @@ def forget_gone(connection: Connection) -> None:
     connection.execute(FORGET_GONE)
 
 
-def kept_a_trial(connection: Connection, prefix: str) -> bool:
-    """Whether a worker whose name begins like this has claimed a trial and not given it back."""
-    return bool(connection.scalar(KEPT_A_TRIAL, {"prefix": prefix}))
+def kept_a_trial(connection: Connection, worker: str) -> bool:
+    """Whether a worker has claimed a trial and not given it back."""
+    return bool(connection.scalar(KEPT_A_TRIAL, {"worker": worker}))

@@ -40,7 +40,7 @@ class WorkerPool:
         study: Its name.
         count: How many.
         logs: Existing folder for one log file each.
-        got_somewhere: Whether the worker with this process id has kept a trial it claimed.
+        got_somewhere: Whether the worker of this name has kept a trial it claimed.
     """
 
     def __init__(
@@ -50,13 +50,14 @@ class WorkerPool:
         *,
         count: int,
         logs: Path,
-        got_somewhere: Callable[[int], bool],
+        got_somewhere: Callable[[str], bool],
     ) -> None:
         self._url, self._study, self._logs = url, study, logs
         self._got_somewhere = got_somewhere
         self._deaths = [0] * count  # in a row, of each slot
         self._refused: set[int] = set()  # slots whose worker must not be started again
         self._ended = False
+        self._names: dict[int, str] = {}  # of each slot's worker, once it has one
         self._ears: dict[int, Ear] = {}  # of each slot
         self._shown: dict[str, float] = {}  # why workers wait, and when that was last shown
         self.processes = [self._start(slot) for slot in range(count)]
@@ -64,6 +65,7 @@ class WorkerPool:
     def _start(self, slot: int) -> subprocess.Popen[bytes]:
         if slot in self._ears:
             self._ears[slot].close()
+            self._names.pop(slot, None)
         ear = self._ears[slot] = Ear()
         with self._log(slot).open("ab") as output, ear.speaking() as descriptor:
             return subprocess.Popen(  # noqa: S603
@@ -98,7 +100,7 @@ class WorkerPool:
             self._hear(slot)
             if code is None or self._ended:
                 continue
-            self._deaths[slot] = 0 if self._got_somewhere(process.pid) else self._deaths[slot] + 1
+            self._deaths[slot] = 0 if self._kept_a_trial(slot) else self._deaths[slot] + 1
             if slot in self._refused or self._deaths[slot] >= _MAX_DEATHS:
                 raise WorkersKeepDyingError(
                     f"a worker ended with exit code {code}; its log is {self._log(slot)}"
@@ -108,11 +110,16 @@ class WorkerPool:
             log.warning("worker died, starting another", code=code, log=str(self._log(slot)))
             self.processes[slot] = self._start(slot)
 
+    def _kept_a_trial(self, slot: int) -> bool:
+        return slot in self._names and self._got_somewhere(self._names[slot])
+
     def _hear(self, slot: int) -> None:
-        """Show what a worker waits for, and note whether it must not be started again."""
+        """Show what a worker waits for, and note its name, and whether it must not come again."""
         for message in self._ears[slot].hear():
             if message.kind == "refused":
                 self._refused.add(slot)
+            if message.kind == "named":
+                self._names[slot] = message.text
             shown = self._shown.get(message.text, -math.inf)
             if message.kind == "waits" and time.monotonic() - shown > _SILENCE:
                 self._shown[message.text] = time.monotonic()

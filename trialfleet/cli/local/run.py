@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +25,6 @@ from trialfleet.cli.show.console import say
 from trialfleet.cli.show.display import Display, make_display
 from trialfleet.cli.show.outcome import result_report, saved
 from trialfleet.errors import StudyFailedError, SystemRefusedError
-from trialfleet.escape import storable
 from trialfleet.postgres.retry import patiently
 from trialfleet.settings import Settings
 from trialfleet.store import studies
@@ -119,7 +117,7 @@ def _work(
         study.name,
         count=workers,
         logs=LOGS,
-        got_somewhere=lambda pid: _got_somewhere(database, pid),
+        got_somewhere=lambda name: _got_somewhere(database, name),
     )
     run = Run(display, pool, stop)
 
@@ -150,11 +148,10 @@ def _work(
     return study
 
 
-def _got_somewhere(database: Database, pid: int) -> bool:
-    """Whether the worker with this process id on this machine has kept a trial it claimed."""
+def _got_somewhere(database: Database, worker: str) -> bool:
+    """Whether a worker has kept a trial it claimed."""
     try:
         with database.transaction() as connection:
-            prefix = f"{storable(socket.gethostname())}-{pid}-"
-            return kept_a_trial(connection, prefix)
+            return kept_a_trial(connection, worker)
     except SQLAlchemyError:
         return True  # while the database is away, a death is no news about the worker
