@@ -30,6 +30,7 @@ class Answer:
     confirmed: bool  # on seeds that no decision was made by
     solved: Mapping[str, Any] | None  # of a confirmation, where the threshold is known
     until: Mapping[str, Any] | None  # of a confirmation that went on until its interval was narrow
+    measured: str  # what a seed's score is: a training of the user's own has no returns
 
     @property
     def seeds_told(self) -> str:
@@ -73,7 +74,7 @@ class Answer:
             return ""
         found = self.solved
         return (
-            f"{found['seeds']} of {found['of']} seeds solve it (mean return of "
+            f"{found['seeds']} of {found['of']} seeds solve it ({self.measured} of "
             f"{found['threshold']:g} or more): at least {_share(found['at_least'])} of all seeds do"
             f" (exact, {found['level']:.0%})"
         )
@@ -84,6 +85,7 @@ def answer(result: Result) -> Answer:
     winner = row_of_winner(result)
     found = result.get("confirmation")
     row = found or winner
+    own = result.get("model", {}).get("task", {}).get("objective")
     return Answer(
         trial=winner["trial"],
         scores=row["scores"],
@@ -96,6 +98,7 @@ def answer(result: Result) -> Answer:
         confirmed=found is not None,
         solved=row.get("solved"),
         until=row.get("until"),
+        measured="mean return" if own is None else "score",
     )
 
 
@@ -117,6 +120,10 @@ def race_told(result: Result) -> list[str]:
         f"{_many(race['block_seeds'], 'seed')}: {race['seeds']} seeds were trained of at most "
         f"{race['most_seeds']}"
     ]
+    if len(finalists) < race.get("top", 0):
+        lines.append(
+            f"final.top is {race['top']}, but no more configurations were completed that differ"
+        )
     out = [row for row in finalists if row["verdict"] == "out"]
     if out:
         lines.append(

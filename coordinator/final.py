@@ -8,6 +8,7 @@ enqueued here; in a fixed stage all seeds of all finalists are.
 
 from __future__ import annotations
 
+import structlog
 from optuna.trial import FrozenTrial
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
@@ -27,6 +28,8 @@ from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
 from trialfleet.store.trials.optuna_rows import insert_trials
 from trialfleet.store.trials.reading import Counts
+
+log = structlog.get_logger()
 
 # The budget of a search that was stopped is what it has come to.
 BEGIN = text("""
@@ -75,6 +78,13 @@ def begin_final(database: Database, study: Study) -> list[Finalist]:
         raise StudyMismatchError(
             f"an Optuna study called {study.final_name!r} exists that Trialfleet did not create"
         ) from None
+    if len(finalists) < study.spec.final.top:
+        log.info(
+            "fewer finalists than final.top: no more configurations were completed that differ"
+            + (" and meet the constraints" if study.spec.constraints else ""),
+            finalists=len(finalists),
+            top=study.spec.final.top,
+        )
     return finalists
 
 

@@ -15,7 +15,7 @@ from trialfleet.errors import DatabaseUnavailableError, FleetError, StudyNotFoun
 from trialfleet.postgres.outages import is_locked, is_outage
 from trialfleet.postgres.retry import first_line, patiently
 from trialfleet.settings import Settings
-from trialfleet.store import studies
+from trialfleet.store import studies, workers
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 
@@ -24,6 +24,7 @@ log = structlog.get_logger()
 # Seconds until a study is looked at again that met an error nobody has foreseen, or that somebody
 # has locked: a look waits for a lock, and the others' come after it. They double.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_FORGET_EVERY = 3_600.0  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ class Fleet:
         self._make_notices, self._ended = make_notices, ended
         self._keepers: dict[int, Keeper] = {}  # by Optuna's id of the search
         self._complaints: dict[int, _Complaint] = {}
+        self._forget_next = 0.0  # on our clock
 
     def run(self) -> NoReturn:
         """Go on until `pause` raises.
@@ -81,6 +83,7 @@ class Fleet:
 
     def look(self) -> None:
         """One look at each study, and whatever is due."""
+        self._forget_workers()
         found = studies.find_open(self._database)
         known = {*self._keepers, *(study.search_id for study in found)}
         self._complaints = {key: self._complaints[key] for key in self._complaints if key in known}
@@ -126,6 +129,13 @@ class Fleet:
             log.warning("study ended", study=study.name, trouble=f"{exc}")
         except Exception as exc:
             log.warning("study ended", study=study.name, trouble=_unforeseen(exc), exc_info=exc)
+
+    def _forget_workers(self) -> None:
+        """Forget those that are gone and belong to no study; they hurry nobody."""
+        if time.monotonic() >= self._forget_next:
+            with self._database.transaction() as connection:
+                workers.forget_gone(connection)
+            self._forget_next = time.monotonic() + _FORGET_EVERY
 
     def _left_alone(self, search_id: int) -> bool:
         complaint = self._complaints.get(search_id)

@@ -8,13 +8,15 @@ from typing import Any
 from sqlalchemy import Connection
 
 from coordinator import judged
-from coordinator.race.standing import RaceStands, race_stands, trials_to_come
+from coordinator.answer import answer, row_of_winner
+from coordinator.race.standing import RaceStands, most_trials, race_stands, trials_to_come
 from trialfleet.store import workers
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import progress, reading
 from trialfleet.store.trials.reading import Counts, Finished
 from trialfleet.store.workers import LiveWorker
+from trialfleet.study.measures import as_score
 from trialfleet.study.task import Task
 
 
@@ -44,9 +46,23 @@ class Snapshot:
     lost: int = 0  # attempts that ended because their worker was lost
     failures: list[Failure] = field(default_factory=list)  # the latest of each stage, newest first
 
+    final_most: int = 0  # how many it has at most: a race is seldom trained to its end
+
+    @property
+    def final_told(self) -> str:
+        """How far the final stage is: of so many trials, or of at most so many."""
+        done = self.final.counted if self.final else 0
+        certain = self.study.ended or (self.final is not None and not self.study.spec.races)
+        return f"{done}/{self.final_trials}" if certain else f"{done} of at most {self.final_most}"
+
     @property
     def best_told(self) -> str | None:
-        """The search's best trial so far, for people, or why there is none."""
+        """The search's best trial so far, for people, or why there is none; at the end the answer.
+
+        What a search found is the luckiest of many: once there is a number to rely on, only that.
+        """
+        if self.study.result is not None:
+            return _answer_told(self.study.result)
         if self.closest is not None:
             number, found = self.closest
             missed = judged.missed(self.study.spec.constraints, found)
@@ -60,6 +76,12 @@ class Snapshot:
     def steps_per_second(self) -> float:
         """Agent-steps per second, all workers together."""
         return sum(worker.steps_per_second for worker in self.workers)
+
+
+def _answer_told(result: dict[str, Any]) -> str:
+    found = answer(result)
+    came_to = judged.told(result, row_of_winner(result)) or f"mean {as_score(found.mean)}"
+    return f"winner: trial {found.trial}, {came_to} over {found.seeds_told}"
 
 
 def snapshot(database: Database, study: Study) -> Snapshot:
@@ -90,12 +112,15 @@ def snapshot(database: Database, study: Study) -> Snapshot:
         study=study,
         search=search,
         final=final,
+        final_most=most_trials(study, race),
         final_trials=final.counted + final.failed + final.pending if final else to_come,
         best=best,
         closest=closest,
         race=race,
         workers=live,
-        eta=None if study.ended else time_left(study.spec.task, left, [counted, complete], live),
+        eta=None
+        if study.ended or study.paused
+        else time_left(study.spec.task, left, [counted, complete], live),
         lost=lost,
         failures=failures,
     )

@@ -23,7 +23,7 @@ from trialfleet.errors import ArtifactStoreError, SteeringError, StudyFailedErro
 from trialfleet.escape import storable
 from trialfleet.postgres.retry import patiently
 from trialfleet.settings import Settings
-from trialfleet.store import leases, studies, workers
+from trialfleet.store import leases, studies
 from trialfleet.store.artifacts import checkpoints, owned
 from trialfleet.store.steering import course
 from trialfleet.store.storage import Database
@@ -154,8 +154,6 @@ def step(database: Database, name: str) -> Study:
     # After the looks: the trial whose end they noticed may have ended only while they looked.
     checkpoints.forget_ended(database, study)
     owned.sweep(database)
-    with database.transaction() as connection:
-        workers.forget_gone(connection)
     return studies.read_again(database, study)
 
 

@@ -56,6 +56,7 @@ def summary(decided: Sequence[Decided], found: Sequence[Fresh], spec: Spec) -> d
     """The race in numbers."""
     given, ends = rounds.rules(spec, len(found)), rounds.ends(decided).values()
     return {
+        "top": spec.final.top,
         "blocks": max(each.block for each in rounds.of_the_race(decided)),
         "block_seeds": given.seeds,
         "most_blocks": given.blocks,

@@ -78,6 +78,18 @@ def _confirmation(spec: Spec, decided: Sequence[Decided]) -> dict[str, Any]:
     return {"confirming_seeds": done, "confirming_to_come": to_come, "confirming_told": told}
 
 
+def most_trials(study: Study, stands: RaceStands | None) -> int:
+    """How many trials the final stage has at most, if no model is lost."""
+    final, agents = study.spec.final, study.spec.task.seeds
+    finalists = min(final.top, study.budget)
+    if not study.spec.races:
+        return finalists * len(seed_groups(list(range(final.seeds)), agents))
+    if stands is not None:
+        finalists = stands.finalists
+    blocks = rounds.rules(study.spec, finalists).blocks
+    return finalists * blocks + -(-final.most_confirming // agents)
+
+
 def trials_to_come(study: Study, stands: RaceStands | None) -> int:
     """How many trials of the final stage are to be enqueued yet, as far as can be said.
 

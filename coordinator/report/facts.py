@@ -95,6 +95,7 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
     """
     study, spec = data.study, data.study.spec
     task, search = spec.task, spec.search
+    steps = "agent-steps" if task.objective is None else "steps"
     searched = len(spec.agent.searched())
     tuning = spec.handed(search_seeds(spec.seed, 0, task.seeds))
     fresh = [seed for row in data.finalists for seed in row.get("seeds", [])]
@@ -120,7 +121,7 @@ def checklist(data: StudyData) -> list[tuple[str, str]]:
         (
             "Tuning budget",
             f"{study.asked:,} trials of {task.seeds} agents, at most "
-            f"{study.asked * task.seeds * task.train_steps:,} agent-steps; what was spent stands "
+            f"{study.asked * task.seeds * task.train_steps:,} {steps}; what was spent stands "
             f"under compute{''.join(f'; {line}' for line in steered(study))}",
         ),
         (

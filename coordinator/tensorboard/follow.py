@@ -17,6 +17,7 @@ from trialfleet.store.studies import Study
 from trialfleet.store.trials import following
 
 _OURS = re.compile(r"(?:final-)?trial-[0-9]{4,}(?:/seed-[0-9]+)?")
+_STUDY = "study"  # the run that says how the others are shown; it has no points
 Metrics = dict[int, dict[str, list[float]]]  # of each agent, by step and name
 
 
@@ -52,7 +53,9 @@ class Follower:
         self._study = study = studies.find(database, name)
         self._runs: dict[str, _Run] = {}
         self._params: dict[int, dict[str, object]] = {}
-        root = RunFiles(logdir)
+        root = RunFiles(logdir)  # where an earlier version has put it
+        if not root.tags:
+            root = RunFiles(logdir / _STUDY)
         if not root.tags:
             first = study.spec.search.objectives[0].measure.name
             root.put(0, hparams.experiment(study.spec.agent, TAGS["return"], judged_by=first))

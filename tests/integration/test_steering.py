@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from sqlalchemy import URL, text
 
+from coordinator.answer import race_told
 from coordinator.create import create_or_join
 from coordinator.monitoring.notices import Notices
 from coordinator.status import as_dict, snapshot
 from coordinator.watch import step
 from tests.support.commands import command, told
 from tests.support.server import plain
-from tests.support.studies import create, take, take_all, train_by_hand, trivial_spec
-from trialfleet.cli.show.display import summary
+from tests.support.studies import (
+    create,
+    finish,
+    take,
+    take_all,
+    train_by_hand,
+    trivial_spec,
+    trivial_study,
+)
+from trialfleet.cli.show.display import make_display, summary
 from trialfleet.store import studies
 from trialfleet.store.steering import course
 from trialfleet.store.storage import Database
@@ -33,7 +44,7 @@ def test_a_study_is_stopped(database: Database, capsys: pytest.CaptureFixture[st
     take(database)
     assert command("stop", "trivial", "--reason", "good enough") == 0
     assert capsys.readouterr().out == (
-        "trivial: the search ends with 1 trials once 1 under way have ended; "
+        "trivial: the search ends with 1 trial and 1 under way, which runs to the end; "
         "the final stage comes next\n"
     )
     study = studies.find(database, "trivial")
@@ -131,3 +142,100 @@ def test_an_unknown_study_is_named(
     name, *options = arguments
     assert command(name, "nothing", *options) == 2
     assert "no study is called 'nothing'" in told(capsys)
+
+
+def test_another_number_of_trials_names_the_command_that_changes_it(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create(database, trials=4)
+    file = tmp_path / "study.toml"
+    file.write_text(trivial_study(trials=4))
+    for wanted, words in ((8, "extend trivial --trials 8"), (2, "stop trivial")):
+        for name in ("submit", "coordinate"):
+            assert command(name, "study.toml", "--set", f"search.trials={wanted}") == 2
+            assert f"(`trialfleet {words}` changes that)" in told(capsys)
+    given = ["--set", "search.trials=8", "--set", "seed=4"]
+    assert command("submit", "study.toml", *given) == 2
+    assert "extend" not in told(capsys)
+
+
+def test_a_study_that_searches_nothing_is_refused(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "study.toml"
+    for text_of, words in (
+        ('name = "x"\n[agent]\ngamma = 0.99\n', "agent: searches nothing, so all 50 trials"),
+        ('name = "x"\n[task]\nobjective = "json:loads"\n[parameters]\nx = 1\n', "parameters: "),
+    ):
+        file.write_text(text_of)
+        for name in ("check", "run", "submit", "coordinate"):
+            assert command(name, "study.toml", "--set", "search.trials=50") == 2
+            assert words in told(capsys)
+    file.write_text('name = "x"\n[agent]\ngamma = 0.99\n')
+    assert command("submit", "study.toml", "--set", "search.trials=1") == 0
+    assert studies.find_all(database)[0].spec.search.trials == 1
+
+
+def test_a_paused_study_has_no_time_left(database: Database) -> None:
+    study = create(database)
+    train_by_hand(database, study, take(database), scores=[1.0, 2.0])
+    take(database)
+    with database.transaction() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO fleet.workers (worker, study, host, pid, version, trial_number, step,
+                    steps_per_second, seen_at)
+                VALUES ('w', 'trivial', 'here', 1, '0', 1, 8, 10, now())
+            """)
+        )
+    assert snapshot(database, study).eta is not None
+    course.pause(database, study)
+    shot = snapshot(database, studies.find(database, "trivial"))
+    assert shot.eta is None
+    assert "left" not in summary(shot)
+
+
+def test_the_status_of_a_study_that_is_done_is_its_answer(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = create(database, trials=2, top=1, final_seeds=2)
+    for score in (300.0, 10.0):
+        for claim in take_all(database):
+            train_by_hand(database, study, claim, scores=[score + claim.number] * 2)
+        step(database, "trivial")
+    assert command("status", "trivial") == 0
+    shown = capsys.readouterr().out
+    assert "winner: trial 1, mean 10.0 over 2 fresh seeds" in shown
+    assert "best" not in shown
+
+
+def test_a_trial_of_the_final_stage_is_named_with_that_of_the_search(database: Database) -> None:
+    study = create(database, trials=2, top=1, final_seeds=2)
+    shown = io.StringIO()
+    display = make_display(Console(file=shown, width=200), database, study)
+    for _ in range(2):
+        for claim in take_all(database):
+            train_by_hand(database, study, claim, scores=[1.0 + claim.number] * 2)
+        display.update()
+        step(database, "trivial")
+    assert "final trial 0 (of trial 1) COMPLETE" in shown.getvalue()
+
+
+def test_fewer_finalists_than_asked_for_say_why(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = create(database, trials=3, top=3, race=True, final_seeds=2, train_steps=32)
+    for claim in take_all(database):
+        if claim.number == 2:
+            finish(database, claim, state="PRUNED")
+        else:
+            train_by_hand(database, study, claim, scores=[1.0 + claim.number] * 2)
+    step(database, "trivial")
+    assert "fewer finalists than final.top: no more configurations" in capsys.readouterr().out
+    while not (study := step(database, "trivial")).ended:
+        for claim in take_all(database):
+            train_by_hand(database, study, claim, scores=[1.0 + claim.number] * 2)
+    assert study.result is not None
+    assert "final.top is 3, but no more configurations were completed that differ" in race_told(
+        study.result
+    )

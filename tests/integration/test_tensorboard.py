@@ -87,7 +87,9 @@ def runs(logdir: Path) -> set[str]:
     """The runs that TensorBoard finds."""
     board = EventMultiplexer()
     board.AddRunsFromDirectory(str(logdir))
-    return set(board.Runs()) - {"."}
+    found = set(board.Runs())
+    assert "." not in found
+    return found - {"study"}
 
 
 def follow(database: Database, logdir: Path, choice: Choice) -> set[str]:

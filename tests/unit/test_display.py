@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -16,10 +17,21 @@ from trialfleet.cli.show.picture import duration, picture
 from trialfleet.store.studies import Study
 from trialfleet.store.trials.reading import Counts
 from trialfleet.store.workers import LiveWorker
+from trialfleet.study.file import parse
+
+OWN = """
+name = "own"
+[task]
+objective = "mine:train"
+train_steps = 3_200
+eval_every = 1_600
+[parameters]
+x = { low = 0.0, high = 1.0 }
+"""
 
 
-def study(**changes: Any) -> Study:
-    spec = trivial_spec(trials=10, train_steps=3_200, eval_every=1_600)
+def study(*, spec_fields: Mapping[str, Any] | None = None, **changes: Any) -> Study:
+    spec = trivial_spec(trials=10, train_steps=3_200, eval_every=1_600, **(spec_fields or {}))
     fields: dict[str, Any] = {
         "name": "trivial",
         "search_id": 1,
@@ -62,6 +74,7 @@ def shot(**changes: Any) -> Snapshot:
         "search": counts(complete=3, pruned=2, failed=1, running=2, waiting=1),
         "final": None,
         "final_trials": 4,
+        "final_most": 9,
         "best": (2, 123.45),
         "workers": [line("one"), line("two", steps_per_second=234.0)],
         "eta": 200.0,
@@ -110,13 +123,27 @@ def test_the_final_stage_in_one_line() -> None:
     assert "final stage 1/4" in summary(final)
 
 
+def test_a_race_has_at_most_so_many_trials_however_many_are_there() -> None:
+    racing = study(spec_fields={"race": True}, stage="final")
+    assert "final stage 1 of at most 9" in summary(shot(study=racing, final=counts(complete=1)))
+    ended = study(spec_fields={"race": True}, stage="failed")
+    assert "final stage 1/4" in summary(shot(study=ended, final=counts(complete=1)))
+
+
+def test_what_is_trained_by_a_function_has_no_agents() -> None:
+    spec = parse(OWN, source="own.toml")
+    shown = drawn(picture(shot(study=study(stored=spec.to_json(), digest=spec.digest))))
+    assert "agent" not in shown
+    assert "1,234 steps/s" in shown
+
+
 def test_the_picture_shows_every_count_and_every_worker() -> None:
     shown = drawn(picture(shot()))
     for words in (
         "trivial  search  1 min 15 s",
         "5/10",
         "3 complete  2 pruned  1 failed  2 running  1 waiting",
-        "0/4",
+        "0 of at most 9",
         "best 123.5 (trial 2)",
         "1,234 agent-steps/s",
         "about 3 min 20 s left",

@@ -73,9 +73,10 @@ def study_report(spec: Spec, tried: Tried | None) -> RenderableType:
         agents = task.seeds
         seeds = finalists * final.block(agents) * final.blocks(agents) + final.most_confirming
     retraining = seeds * task.train_steps
+    steps = "agent-steps" if task.objective is None else "steps"
     cost = (
         f"cost: {spec.budget} trials × {task.seeds} seeds × {task.train_steps:,} steps = "
-        f"{searching:,} agent-steps at most (pruning saves some), and {retraining:,} in the "
+        f"{searching:,} {steps} at most (pruning saves some), and {retraining:,} in the "
         f"final stage{' at most (the race saves some)' if spec.races else ''}"
     )
     odd = [*(tried.warnings if tried else ()), *_out_of_reach(spec)]

@@ -259,10 +259,17 @@ def refuse_other(study: Study, spec: Spec) -> None:
         search = spec.search.model_copy(update={"trials": stored.search.trials})
         spec = spec.model_copy(update={"search": search})
     fields = differences(stored, spec)
-    if fields:
-        raise StudyMismatchError(
-            f"study {study.name!r} exists with a different study file: {'; '.join(fields)}"
-        )
+    if not fields:
+        return
+    wanted, steer = spec.search.trials, ""
+    if all(field.startswith("search.trials:") for field in fields):
+        command = f"extend {study.name} --trials {wanted}"
+        if wanted < study.asked:
+            command = f"stop {study.name}"
+        steer = f" (`trialfleet {command}` changes that)"
+    raise StudyMismatchError(
+        f"study {study.name!r} exists with a different study file: {'; '.join(fields)}{steer}"
+    )
 
 
 def _study(row: Row[Any]) -> Study:

@@ -52,7 +52,17 @@ def load(path: Path, changes: Sequence[str] = ()) -> Spec:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise _syntax_error(source, f"line {line}: is not UTF-8; save the file as UTF-8") from None
-    return parse(text, source=source, changes=changes)
+    spec = parse(text, source=source, changes=changes)
+    if not spec.agent.searched() and spec.search.trials > 1:
+        table = "agent" if spec.task.objective is None else "parameters"
+        raise StudyFileError(
+            printable(
+                f"{source}: {table}: searches nothing, so all {spec.search.trials} trials would be"
+                " one configuration; must have a table such as learning_rate = { low = 1e-4,"
+                " high = 1e-2, log = true }, or search.trials = 1"
+            )
+        )
+    return spec
 
 
 def parse(text: str, *, source: str, changes: Sequence[str] = ()) -> Spec:

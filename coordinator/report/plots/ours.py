@@ -72,6 +72,15 @@ def _finalists_curves(data: StudyData) -> list[tuple[str, list[Curve]]]:
     return found[: len(SERIES)]
 
 
+def _score(data: StudyData) -> str:
+    """What a score is; a training of the user's own has no returns."""
+    return "score (mean return)" if data.study.spec.task.objective is None else "score"
+
+
+def _steps(data: StudyData) -> str:
+    return "agent-steps" if data.study.spec.task.objective is None else "steps"
+
+
 def finalists(data: StudyData) -> Chart:
     """Each finalist's fresh seeds, their mean with its interval, and what the search believed."""
     rows = [row for row in data.finalists if not row["failures"]][:_SPREAD]
@@ -92,7 +101,7 @@ def finalists(data: StudyData) -> Chart:
     means = [row["mean"] for row in rows]
     ends = [_ends(row) for row in rows]
     return Chart(
-        x="score (mean return)",
+        x=_score(data),
         y="",
         layers=[
             Points(name="a fresh seed", x=seeds_x, y=seeds_y, color=GREY, texts=texts, faint=True),
@@ -200,7 +209,7 @@ def seed_spread(data: StudyData) -> Chart:
     scores = [combined(each.user_attrs["scores"], over_seeds, maximize=True) for each in best]
     return Chart(
         x="trial, the best first",
-        y="score (mean return)",
+        y=_score(data),
         layers=[
             Points(name="a seed", x=x, y=y, color=BLUE, texts=texts, faint=True),
             Points(
@@ -305,7 +314,7 @@ def budget(data: StudyData) -> Chart:
                 length=shares,
                 color=OUTCOMES[entry.kind],
                 texts=[
-                    f"{entry.kind}: {entry.agent_steps:,} agent-steps ({shares[0]:.1f}%)",
+                    f"{entry.kind}: {entry.agent_steps:,} {_steps(data)} ({shares[0]:.1f}%)",
                     f"{entry.kind}: {entry.worker_seconds:,.0f} worker-seconds ({shares[1]:.1f}%)",
                 ],
                 width=0.55,
@@ -316,7 +325,7 @@ def budget(data: StudyData) -> Chart:
         x="share of the study, %",
         y="",
         layers=layers,
-        y_ticks=[(0.0, "agent-steps"), (1.0, "worker-seconds")],
+        y_ticks=[(0.0, _steps(data)), (1.0, "worker-seconds")],
         x_range=(0.0, 100.0),
         height=240,
     )

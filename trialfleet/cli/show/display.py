@@ -78,7 +78,10 @@ class PlainDisplay:
                 self._seen.add((stage, trial.number))
                 why = f" ({trial.reason})" if trial.state == "PRUNED" and trial.reason else ""
                 outcome = trial.reason if trial.state == "FAIL" else _values(trial.values)
-                self._line(f"{stage} trial {trial.number} {trial.state} {outcome}{why}")
+                name = f"{stage} trial {trial.number}"
+                if stage == "final" and trial.source is not None:
+                    name += f" (of trial {trial.source})"
+                self._line(f"{name} {trial.state} {outcome}{why}")
         if time.monotonic() - self._last > _PLAIN_EVERY:
             self._line(summary(snapshot(self._database, study)))
 
@@ -99,7 +102,7 @@ def summary(shot: Snapshot) -> str:
         f"{search.failed} failed, {search.running} running",
     ]
     if shot.final is not None:
-        parts.append(f"final stage {shot.final.counted}/{shot.final_trials}")
+        parts.append(f"final stage {shot.final_told}")
     if shot.race is not None:
         parts.append(shot.race.told)
     if shot.best_told is not None:

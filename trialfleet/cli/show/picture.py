@@ -10,6 +10,7 @@ from rich.text import Text
 from coordinator.status import Snapshot, segment, steered
 from trialfleet.cli.show.fitting import Fitting, as_lines
 from trialfleet.escape import printable
+from trialfleet.store.studies import Study
 
 
 def picture(shot: Snapshot) -> RenderableType:
@@ -24,29 +25,31 @@ def picture(shot: Snapshot) -> RenderableType:
             "search",
             search.counted - study.imported,
             study.asked,
+            f"{search.counted - study.imported}/{study.asked}",
             f"{search.complete - study.imported} complete  {search.pruned} pruned  "
             f"{search.failed} failed  {search.running} running  {search.waiting} waiting",
         ),
         (
             "final",
             final.counted if final else 0,
-            shot.final_trials,
+            shot.final_trials if study.ended or not study.spec.races else shot.final_most,
+            shot.final_told,
             f"{final.running} running" if final else "",
         ),
     ]
     bars = Table.grid(padding=(0, 2))
     lines = []
-    for stage, done, total, states in stages:
+    for stage, done, total, told, states in stages:
         bar = ProgressBar(total=total, completed=done, width=40)
-        bars.add_row(stage, bar, f"{done}/{total}", states)
-        lines.append(f"{stage} {done}/{total}  {states}".rstrip())
+        bars.add_row(stage, bar, told, states)
+        lines.append(f"{stage} {told}  {states}".rstrip())
     rows.append(Fitting(bars, Text("\n".join(lines))))
     facts = []
     if shot.race is not None:
         rows.append(Text(shot.race.told))
     if shot.best_told is not None:
         facts.append(shot.best_told)
-    facts.append(f"{shot.steps_per_second:,.0f} agent-steps/s")
+    facts.append(f"{shot.steps_per_second:,.0f} {_steps(study)}/s")
     if shot.eta is not None:
         facts.append(f"about {duration(shot.eta)} left")
     rows.append(Text("   ".join(facts)))
@@ -65,7 +68,7 @@ def picture(shot: Snapshot) -> RenderableType:
 
 def worker_table(shot: Snapshot) -> RenderableType:
     """A line per live worker; its name begins with its host's."""
-    columns = ("worker", "trial", "segment", "step", "agent-steps/s", "last heard")
+    columns = ("worker", "trial", "segment", "step", f"{_steps(shot.study)}/s", "last heard")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
         table.add_column(column, justify="left" if column == "worker" else "right")
@@ -86,6 +89,11 @@ def worker_table(shot: Snapshot) -> RenderableType:
     for row in rows:
         table.add_row(*map(Text, row))
     return Fitting(table, as_lines(columns, rows))
+
+
+def _steps(study: Study) -> str:
+    """What is counted: a training of the user's own has no agents."""
+    return "agent-steps" if study.spec.task.objective is None else "steps"
 
 
 def duration(seconds: float) -> str:

@@ -44,6 +44,8 @@ LOST = text("""
 """)
 FINISHED = text(f"""
     SELECT t.number, t.state::text AS state, r.value_json AS reason,
+           (SELECT s.value_json FROM public.trial_user_attributes s
+            WHERE s.trial_id = t.trial_id AND s.key = 'source') AS source,
            ARRAY(SELECT v.value FROM public.trial_values v
                  WHERE v.trial_id = t.trial_id ORDER BY v.objective) AS "values"
     FROM public.trials t
@@ -116,6 +118,7 @@ class Finished:
     state: str
     values: list[float]  # of each objective; none if it failed
     reason: str | None  # why it failed, or was pruned
+    source: str | None  # in a final stage: the trial of the search that it trains again
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,9 +35,15 @@ def stop(
         found = course.stop(database, studies.find(database, study), storable(reason), now=now)
         with database.transaction() as connection:
             counts = reading.count(connection, found.search_id)
-    after = f" once {counts.pending} under way have ended" if counts.pending else ""
+    ended, pending = counts.counted - found.imported, counts.pending
+    told = f"{ended} {_trials(ended)}"
+    if pending:
+        told += f" and {pending} under way, which {'runs' if pending == 1 else 'run'} to the end"
     console.out.print(
-        f"{found.name}: the search ends with {counts.counted} trials{after}; "
-        "the final stage comes next",
+        f"{found.name}: the search ends with {told}; the final stage comes next",
         soft_wrap=True,
     )
+
+
+def _trials(count: int) -> str:
+    return "trial" if count == 1 else "trials"
