@@ -16,8 +16,12 @@ from trialfleet.store import studies
 from trialfleet.store.storage import Database
 
 BROKEN = """
+import sys
 import gymnasium
 import numpy as np
+
+# `check` and `run` try it once, and would refuse it.
+reward = 0.0 if sys.argv[0].endswith("trying.py") else float("nan")
 
 
 class Broken(gymnasium.Env):
@@ -29,7 +33,7 @@ class Broken(gymnasium.Env):
         return np.zeros(2, np.float32), {}
 
     def step(self, action):
-        return np.zeros(2, np.float32), float("nan"), False, False, {}
+        return np.zeros(2, np.float32), reward, False, False, {}
 
 
 gymnasium.register("Broken-v0", entry_point=Broken, max_episode_steps=8)
@@ -69,13 +73,13 @@ def test_workers_that_end_in_a_trial_are_replaced_until_the_study_has_had_enough
     commands: Commands, database: Database
 ) -> None:
     """However they end: exit code 0 is a death, too, and the study counts its losses itself."""
-    # `run` tries the environment for 80 steps before it starts anything.
+    # `run` tries the environment for 100 steps before it starts anything.
     leaving = "        type(self).left -= 1\n        type(self).left or os._exit(0)\n        return"
     (commands.folder / "broken.py").write_text(
         BROKEN.replace(
-            '        return np.zeros(2, np.float32), float("nan")', f"{leaving} np.zeros(2), 0.0"
+            "        return np.zeros(2, np.float32), reward", f"{leaving} np.zeros(2), 0.0"
         )
-        .replace("    observation_space", "    left = 81\n    observation_space", 1)
+        .replace("    observation_space", "    left = 101\n    observation_space", 1)
         .replace("import gymnasium\n", "import os\nimport gymnasium\n", 1)
     )
     study = trivial_study(
