@@ -14,8 +14,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
@@ -23,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import final_scores
-from benchmarks.intervals import interquartile_mean
 from coordinator.intervals import (
     mean_interval,
     median_interval,
@@ -32,6 +33,7 @@ from coordinator.intervals import (
 )
 from coordinator.report.difference import compare
 from trialfleet.study.returns import Returns
+from trialfleet.study.values import center
 
 Array = NDArray[np.float64]
 Ends = tuple[float, float]
@@ -41,6 +43,9 @@ CARTPOLE, ACROBOT = Returns(low=0.0, high=500.0), Returns(low=-500.0, high=0.0)
 _MOST = 200_000  # combinations of counts that are gone through one by one
 _RESAMPLES = 2_000
 _BLOCK, _MOST_SEEDS = 4, 60  # of the stopping rule
+_APART = (2, 3, 5, 8, 12, 30)  # seeds of each of two studies
+_IQM = (5, 10, 20, 40)
+_OTHERS = (5, 12, 30, 60)
 _POINT = 1e-9  # a sum's last bits, by which an interval may miss a mean that it ends at
 
 
@@ -150,169 +155,194 @@ def _of_pool(name: str, pool: Sequence[float], returns: Returns | None) -> Law:
 def main() -> int:
     """Print all tables."""
     options = _parse()
-    found = laws()
-    print("Intervals of the mean over a fixed number of seeds: share that contains it, mean length")
-    print(fixed(found, options.repeats))
-    print(
-        f"\nBlocks of {_BLOCK} seeds until the interval is so narrow, at most {_MOST_SEEDS} seeds"
-    )
-    print(stopping(found, max(options.repeats // 2, 50)))
-    print("\nThe median's interval: share that contains it, mean length")
-    print(medians(found, options.repeats))
-    print("\nTwo samples of one law: how often they are told apart")
-    print(told_apart(found, options.repeats))
-    print("\nPercentile bootstrap of the interquartile mean: share that contains it")
-    print(iqm(found, options.repeats))
+    repeats = options.repeats
+    chosen = [at for at, law in enumerate(laws()) if options.law in law.name]
+    sections: list[tuple[str, str, str, int]] = [
+        (
+            "Intervals of the mean over a fixed number of seeds: share that contains it, length",
+            "fixed",
+            f"{'law':30} {'interval':9} " + "".join(f"{seeds:>14}" for seeds in SEEDS),
+            repeats,
+        ),
+        (
+            f"Blocks of {_BLOCK} seeds until the interval is a fifth of the range long, at most "
+            f"{_MOST_SEEDS} seeds",
+            "stopping",
+            f"{'law':30} {'interval':17} {'seeds':>6} {'length':>7} {'holds at the end':>17}"
+            f" {'holds at every look':>20}",
+            max(repeats // 2, 50),
+        ),
+        (
+            "The median's interval: share that contains it, mean length",
+            "medians",
+            f"{'law':30} " + "".join(f"{seeds:>14}" for seeds in SEEDS),
+            repeats,
+        ),
+        (
+            "Two samples of one law: how often they are told apart",
+            "told_apart",
+            f"{'law':30} {'rule':12} " + "".join(f"{size:>8}" for size in _APART),
+            repeats,
+        ),
+        (
+            "Percentile bootstrap of the interquartile mean: share that contains it",
+            "iqm",
+            f"{'law':30} " + "".join(f"{size:>8}" for size in _IQM),
+            repeats,
+        ),
+    ]
     if options.others:
-        print("\nMean length of other intervals for bounded values, by that of the printed one")
-        print(others(found, max(options.repeats // 5, 50)))
+        sections.append(
+            (
+                "Mean length of other intervals for bounded values, by that of the printed one",
+                "others",
+                f"{'law':30} {'interval':22} " + "".join(f"{size:>8}" for size in _OTHERS),
+                max(repeats // 5, 50),
+            )
+        )
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+        for title, section, head, samples in sections:
+            parts = pool.map(_lines, [(section, law, samples) for law in chosen])
+            print("\n".join([title, head, *itertools.chain(*parts)]), end="\n\n", flush=True)
+    print("\n".join(shares(4 * repeats)))
     return 0
 
 
-def fixed(found: Sequence[Law], repeats: int) -> str:
-    """A row for each law, a column for each number of seeds; three lines of two figures each."""
-    lines = [f"{'law':30} {'interval':9} " + "".join(f"{seeds:>14}" for seeds in SEEDS)]
-    for law in found:
-        kinds: dict[str, Callable[[Scores], Ends | None]] = {
-            "bounded": cache(lambda scores, law=law: _bounded(scores, law)),
-            "student": cache(lambda scores: _ends(student_interval(scores))),
-            "former": cache(former_interval),
-        }
-        cells: dict[str, list[str]] = {kind: [] for kind in kinds}
-        for seeds in SEEDS:
-            rng = np.random.default_rng([seeds, 1])
-            samples = [*law.samples(rng, seeds, repeats)]
-            for kind, interval in kinds.items():
-                cells[kind].append(_cell(samples, interval, law.mean))
-        for kind, row in cells.items():
-            if any(cell.strip() != "–" for cell in row):
-                lines.append(f"{law.name:30} {kind:9} {''.join(row)}")
-    return "\n".join(lines)
+def _lines(part: tuple[str, int, int]) -> list[str]:
+    """The lines of one law in one section."""
+    section, law, repeats = part
+    found: dict[str, Callable[[Law, int], list[str]]] = {
+        "fixed": fixed,
+        "stopping": stopping,
+        "medians": medians,
+        "told_apart": told_apart,
+        "iqm": iqm,
+        "others": others,
+    }
+    return found[section](laws()[law], repeats)
 
 
-def stopping(found: Sequence[Law], repeats: int) -> str:
-    """The same where the scores decide how many seeds there are."""
-    lines = [
-        f"{'law':30} {'interval':17} {'width':>6} {'seeds':>6} {'length':>7}"
-        f" {'holds at the end':>17} {'holds at every look':>20}"
+def fixed(law: Law, repeats: int) -> list[str]:
+    """A line for each interval, two figures for each number of seeds."""
+    kinds: dict[str, Callable[[Scores], Ends | None]] = {
+        "bounded": cache(lambda scores: _bounded(scores, law)),
+        "student": cache(lambda scores: _ends(student_interval(scores))),
+        "former": cache(former_interval),
+    }
+    cells: dict[str, list[str]] = {kind: [] for kind in kinds}
+    for seeds in SEEDS:
+        samples = [*law.samples(np.random.default_rng([seeds, 1]), seeds, repeats)]
+        for kind, interval in kinds.items():
+            cells[kind].append(_cell(samples, interval, law.mean))
+    return [
+        f"{law.name:30} {kind:9} {''.join(row)}"
+        for kind, row in cells.items()
+        if any(cell.strip() != "–" for cell in row)
     ]
-    for law in found:
-        scale = law.returns.width if law.returns else 500.0
-        sequences: dict[str, Callable[[Scores], Ends | None]] = {
-            "bounded": cache(lambda scores, law=law: _bounded(scores, law)),
-            "student-sequence": cache(
-                lambda scores: _ends(student_interval(scores, sequential=True))
-            ),
-            "student": cache(lambda scores: _ends(student_interval(scores))),
-            "former": cache(former_interval),
-        }
-        drawn = law.draw(np.random.default_rng(9), (repeats, _MOST_SEEDS))
-        for kind, interval in sequences.items():
-            if kind == "bounded" and law.returns is None:
-                continue
-            width = 0.2 * scale
-            ends = [_until(row, interval, width, law.mean) for row in drawn]
-            seeds, length, held, always = np.mean(ends, axis=0)
-            lines.append(
-                f"{law.name:30} {kind:17} {width:6.0f} {seeds:6.1f} {length:7.1f} {held:17.1%}"
-                f" {always:20.1%}"
-            )
-    shares = []
+
+
+def stopping(law: Law, repeats: int) -> list[str]:
+    """The same where the scores decide how many seeds there are."""
+    kinds: dict[str, Callable[[Scores], Ends | None]] = {
+        "bounded": cache(lambda scores: _bounded(scores, law)),
+        "student-sequence": cache(lambda scores: _ends(student_interval(scores, sequential=True))),
+        "student": cache(lambda scores: _ends(student_interval(scores))),
+        "former": cache(former_interval),
+    }
+    width = 0.2 * (law.returns.width if law.returns else 500.0)
+    drawn = law.draw(np.random.default_rng(9), (repeats, _MOST_SEEDS))
+    lines = []
+    for kind, interval in kinds.items():
+        if kind == "bounded" and law.returns is None:
+            continue
+        ends = [_until(row, interval, width, law.mean) for row in drawn]
+        seeds, length, held, always = np.mean(ends, axis=0)
+        lines.append(
+            f"{law.name:30} {kind:17} {seeds:6.1f} {length:7.1f} {held:17.1%} {always:20.1%}"
+        )
+    return lines
+
+
+def shares(repeats: int) -> list[str]:
+    """The bound of the share of seeds that solve the task, looked at after every block."""
+    lines = []
+    at_least = cache(share_at_least)
     for share in (0.7, 0.9, 0.97):
-        solved = np.random.default_rng(4).random((4 * repeats, _MOST_SEEDS)) < share
+        solved = np.random.default_rng(4).random((repeats, _MOST_SEEDS)) < share
         wrong = {False: 0, True: 0}
-        at_least = cache(share_at_least)
-        looks = range(_BLOCK, _MOST_SEEDS + 1, _BLOCK)
-        sums = solved.cumsum(axis=1)
-        for row in sums:
+        for row in solved.cumsum(axis=1):
             for sequential in wrong:
                 wrong[sequential] += any(
-                    at_least(int(row[n - 1]), n, sequential=sequential) > share for n in looks
+                    at_least(int(row[seeds - 1]), seeds, sequential=sequential) > share
+                    for seeds in range(_BLOCK, _MOST_SEEDS + 1, _BLOCK)
                 )
-        shares.append(
-            f"share of seeds that solve it, truly {share:.0%}: the lower bound after every block "
-            f"is right in {1 - wrong[True] / len(sums):.1%}, Clopper and Pearson's in "
-            f"{1 - wrong[False] / len(sums):.1%}"
+        lines.append(
+            f"{share:.0%} of seeds solve it: the lower bound for blocks is right after every one "
+            f"in {1 - wrong[True] / repeats:.1%}, Clopper and Pearson's in "
+            f"{1 - wrong[False] / repeats:.1%}"
         )
-    return "\n".join([*lines, *shares])
+    return lines
 
 
-def medians(found: Sequence[Law], repeats: int) -> str:
+def medians(law: Law, repeats: int) -> list[str]:
     """The interval between order statistics."""
-    lines = [f"{'law':30} " + "".join(f"{seeds:>14}" for seeds in SEEDS)]
-    for law in found:
-        truth = _median(law)
-        row = []
-        for seeds in SEEDS:
-            samples = [*law.samples(np.random.default_rng([seeds, 2]), seeds, repeats)]
-            row.append(_cell(samples, lambda scores: _ends(median_interval(scores)), truth))
-        lines.append(f"{law.name:30} {''.join(row)}")
-    return "\n".join(lines)
+    truth = _median(law)
+    row = []
+    for seeds in SEEDS:
+        samples = [*law.samples(np.random.default_rng([seeds, 2]), seeds, repeats)]
+        row.append(_cell(samples, lambda scores: _ends(median_interval(scores)), truth))
+    return [f"{law.name:30} {''.join(row)}"]
 
 
-def told_apart(found: Sequence[Law], repeats: int) -> str:
+def told_apart(law: Law, repeats: int) -> list[str]:
     """By the permutation test, and by whether the former interval of the difference holds zero."""
-    sizes = (2, 3, 5, 8, 12, 30)
-    lines = [f"{'law':30} {'rule':12} " + "".join(f"{size:>8}" for size in sizes)]
-    for law in found:
-        cells: dict[str, list[str]] = {"permutation": [], "former": []}
-        for size in sizes:
-            rng = np.random.default_rng([size, 3])
-            count = repeats if size < 12 else max(repeats // 10, 20)
-            pairs = law.draw(rng, (count, 2 * size))
-            apart = [compare(row[:size], row[size:]).told_apart for row in pairs]
-            before = [_former_apart(row[:size], row[size:]) for row in pairs]
-            cells["permutation"].append(f"{np.mean(apart):8.1%}")
-            cells["former"].append(f"{np.mean(before):8.1%}")
-        lines += [f"{law.name:30} {rule:12} {''.join(row)}" for rule, row in cells.items()]
-    return "\n".join(lines)
+    cells: dict[str, list[str]] = {"permutation": [], "former": []}
+    for size in _APART:
+        count = repeats if size < 12 else max(repeats // 4, 20)
+        pairs = law.draw(np.random.default_rng([size, 3]), (count, 2 * size))
+        apart = [compare(row[:size], row[size:]).told_apart for row in pairs]
+        before = [_former_apart(row[:size], row[size:]) for row in pairs]
+        cells["permutation"].append(f"{np.mean(apart):8.1%}")
+        cells["former"].append(f"{np.mean(before):8.1%}")
+    return [f"{law.name:30} {rule:12} {''.join(row)}" for rule, row in cells.items()]
 
 
-def iqm(found: Sequence[Law], repeats: int) -> str:
-    """Why none is printed in a study's answer: it covers less than it says, too."""
-    sizes = (5, 10, 20, 40)
-    lines = [f"{'law':30} " + "".join(f"{size:>8}" for size in sizes)]
-    for law in found:
-        big = law.draw(np.random.default_rng(5), (1, 400_000))[0]
-        truth, row = float(interquartile_mean(big)), []
-        for size in sizes:
-            rng = np.random.default_rng([size, 6])
-            held = 0
-            for sample in law.draw(rng, (repeats, size)):
-                drawn = sample[rng.integers(size, size=(_RESAMPLES, size))]
-                low, high = np.quantile(interquartile_mean(drawn), [0.025, 0.975])
-                slack = 0.002 * (1 + abs(truth))  # the truth is itself drawn
-                held += low - slack <= truth <= high + slack
-            row.append(f"{held / repeats:8.1%}")
-        lines.append(f"{law.name:30} {''.join(row)}")
-    return "\n".join(lines)
+def iqm(law: Law, repeats: int) -> list[str]:
+    """An interval that is not printed."""
+    truth = float(center(law.draw(np.random.default_rng(5), (1, 400_000))[0], "iqm"))
+    slack = 0.002 * (1 + abs(truth))  # the truth is itself drawn
+    row = []
+    for size in _IQM:
+        rng = np.random.default_rng([size, 6])
+        held = 0
+        for sample in law.draw(rng, (repeats, size)):
+            drawn = sample[rng.integers(size, size=(_RESAMPLES, size))]
+            low, high = np.quantile(center(drawn, "iqm"), [0.025, 0.975])
+            held += low - slack <= truth <= high + slack
+        row.append(f"{held / repeats:8.1%}")
+    return [f"{law.name:30} {''.join(row)}"]
 
 
-def others(found: Sequence[Law], repeats: int) -> str:
+def others(law: Law, repeats: int) -> list[str]:
     """What else there is for bounded values, by the length of what is printed."""
-    sizes = (5, 12, 30, 60)
-    lines = [f"{'law':30} {'interval':22} " + "".join(f"{size:>8}" for size in sizes)]
+    if law.returns is None:
+        return []
     kinds: dict[str, Callable[[Array, np.random.Generator], float]] = {
         "Learned-Miller, Thomas": _length_of_dirichlet,
         "hedged, predictable": _length_of_predictable,
         "empirical Bernstein": _length_of_bernstein,
     }
-    for law in found:
-        if law.returns is None:
-            continue
-        cells: dict[str, list[str]] = {kind: [] for kind in kinds}
-        for size in sizes:
-            rng = np.random.default_rng([size, 7])
-            drawn = law.draw(rng, (repeats, size))
-            shares = (drawn - law.returns.low) / law.returns.width
-            printed = [_bounded(tuple(row.tolist()), law) for row in drawn]
-            ours = np.mean(
-                [(high - low) / law.returns.width for low, high in filter(None, printed)]
-            )
-            for kind, length in kinds.items():
-                cells[kind].append(f"{np.mean([length(row, rng) for row in shares]) / ours:8.2f}")
-        lines += [f"{law.name:30} {kind:22} {''.join(row)}" for kind, row in cells.items()]
-    return "\n".join(lines)
+    cells: dict[str, list[str]] = {kind: [] for kind in kinds}
+    for size in _OTHERS:
+        rng = np.random.default_rng([size, 7])
+        drawn = law.draw(rng, (repeats, size))
+        scaled = (drawn - law.returns.low) / law.returns.width
+        printed = [_bounded(tuple(row.tolist()), law) for row in drawn]
+        ours = np.mean([(high - low) / law.returns.width for low, high in filter(None, printed)])
+        for kind, length in kinds.items():
+            cells[kind].append(f"{np.mean([length(row, rng) for row in scaled]) / ours:8.2f}")
+    return [f"{law.name:30} {kind:22} {''.join(row)}" for kind, row in cells.items()]
 
 
 def former_interval(scores: Sequence[float]) -> Ends:
@@ -445,11 +475,13 @@ def _parse() -> argparse.Namespace:
         description="Coverage and length of the intervals that are printed.",
     )
     add = parser.add_argument
-    add("--repeats", type=int, default=1_000, help="samples of a cell (default: %(default)s)")
+    add("--repeats", type=int, default=500, help="samples of a cell (default: %(default)s)")
+    add("--jobs", type=int, default=1, help="processes (default: %(default)s)")
+    add("--law", default="", help="only laws whose name holds this text")
     add("--others", action="store_true", help="lengths of intervals that are not used, too")
     options = parser.parse_args()
-    if options.repeats < 1:
-        parser.error("--repeats must be at least 1")
+    if min(options.repeats, options.jobs) < 1:
+        parser.error("--repeats and --jobs must be at least 1")
     return options
 
 

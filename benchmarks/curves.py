@@ -16,7 +16,7 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,10 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import settings
-from benchmarks.intervals import Interval, bootstrap_interval, interquartile_mean
 from benchmarks.settings import sb3_model
+from coordinator.report.difference import ERROR, holm
+from coordinator.report.difference import compare as permutation_test
+from trialfleet.study.values import center
 from worker.trainers.dqn.episodes import evaluate
 from worker.trainers.dqn.network import load_network
 from worker.trainers.dqn.params import Params
@@ -71,7 +73,7 @@ Curves = dict[int, Curve]  # by seed
 
 
 def main() -> int:
-    """Train what is asked for, and compare; the exit code is 1 if intervals lie apart."""
+    """Train what is asked for, and compare; the exit code is 1 if the learners differ."""
     options = _parse()
     if not options.from_csv:
         _train(options)
@@ -80,53 +82,49 @@ def main() -> int:
     print(table(rows))
     if options.plot is not None:
         _plot(curves, options.plot)
-    first_quarter = max(step for step, *_ in rows) / 4
-    apart = [step for step, ours, sb3 in rows if step > first_quarter and not ours.meets(sb3)]
+    apart = [row.step for row in rows if row.p <= ERROR]
     if apart:
-        print(f"apart after the first quarter: at {', '.join(f'{step:,}' for step in apart)} steps")
+        print(f"apart: at {', '.join(f'{step:,}' for step in apart)} steps")
     return 1 if apart else 0
 
 
-class Summary:
-    """One learner at one evaluation.
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Both learners at one evaluation: the mean return of each seed's network."""
 
-    Args:
-        returns: `[N]`, the mean return of each seed's network.
-    """
-
-    def __init__(self, returns: NDArray[np.float64]) -> None:
-        self.mean = float(returns.mean())
-        self.iqm = float(interquartile_mean(returns))
-        self.interval: Interval = bootstrap_interval(returns)
-
-    def meets(self, other: Summary) -> bool:
-        """Whether the two intervals overlap."""
-        return self.interval.overlaps(other.interval)
+    step: int
+    ours: NDArray[np.float64]  # [N]
+    sb3: NDArray[np.float64]  # [M]
+    p: float  # of the permutation test of their means, corrected for all evaluations
 
 
-def compare(ours: Curves, sb3: Curves) -> list[tuple[int, Summary, Summary]]:
+def compare(ours: Curves, sb3: Curves) -> list[Row]:
     """Both learners at each step at which both were evaluated."""
     every = [set(curve) for curves in (ours, sb3) for curve in curves.values()]
+    steps = sorted(set.intersection(*every))
+    pairs = [(_returns(ours, step), _returns(sb3, step)) for step in steps]
+    ps = holm([permutation_test(mine.tolist(), theirs.tolist()).p for mine, theirs in pairs])
     return [
-        (step, _summary(ours, step), _summary(sb3, step))
-        for step in sorted(set.intersection(*every))
+        Row(step=step, ours=mine, sb3=theirs, p=p)
+        for step, (mine, theirs), p in zip(steps, pairs, ps, strict=True)
     ]
 
 
-def _summary(curves: Curves, step: int) -> Summary:
-    return Summary(np.array([curve[step] for curve in curves.values()]))
+def _returns(curves: Curves, step: int) -> NDArray[np.float64]:
+    return np.array([curve[step] for curve in curves.values()])
 
 
-def table(rows: Iterable[tuple[int, Summary, Summary]]) -> str:
+def table(rows: Iterable[Row]) -> str:
     """A line for each evaluation."""
-    half = f"{'mean':>6} {'IQM':>6} {'95% interval':>16}"
-    lines = [f"{'':>7} | {'ours':^30} | {'SB3':^30} |", f"{'step':>7} | {half} | {half} | overlap"]
-    for step, ours, sb3 in rows:
-        cells = [
-            f"{each.mean:6.1f} {each.iqm:6.1f} {each.interval.low:7.1f} …{each.interval.high:7.1f}"
-            for each in (ours, sb3)
-        ]
-        lines.append(f"{step:7,} | {' | '.join(cells)} | {'yes' if ours.meets(sb3) else 'NO'}")
+    half = f"{'mean':>6} {'IQM':>6} {'middle half':>16}"
+    lines = [f"{'':>7} | {'ours':^30} | {'SB3':^30} |", f"{'step':>7} | {half} | {half} |    p"]
+    for row in rows:
+        cells = []
+        for returns in (row.ours, row.sb3):
+            low, high = np.quantile(returns, [0.25, 0.75])
+            iqm = float(center(returns, "iqm"))
+            cells.append(f"{returns.mean():6.1f} {iqm:6.1f} {low:7.1f} …{high:7.1f}")
+        lines.append(f"{row.step:7,} | {' | '.join(cells)} | {row.p:4.2f}")
     return "\n".join(lines)
 
 
@@ -258,7 +256,7 @@ def _progress(who: str, total: int, parts: Iterable[Curves]) -> Iterator[Curves]
 
 
 def _plot(curves: dict[str, Curves], file: Path) -> None:
-    """Draw the interquartile means and their intervals, where matplotlib is installed."""
+    """Draw the interquartile means and the middle half of the seeds, if matplotlib is there."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -268,11 +266,14 @@ def _plot(curves: dict[str, Curves], file: Path) -> None:
     axes = figure.subplots()
     axes.set(xlabel="environment steps", ylabel="return, interquartile mean over seeds")
     rows = compare(curves["ours"], curves["sb3"])
-    steps = [step for step, *_ in rows]
-    learners = {"Trialfleet": [row[1] for row in rows], "Stable-Baselines3": [r[2] for r in rows]}
+    steps = [row.step for row in rows]
+    learners = {
+        "Trialfleet": [row.ours for row in rows],
+        "Stable-Baselines3": [row.sb3 for row in rows],
+    }
     for name, each in learners.items():
-        axes.plot(steps, [summary.iqm for summary in each], label=name)
-        lows, highs = zip(*(summary.interval for summary in each), strict=True)
+        axes.plot(steps, [float(center(returns, "iqm")) for returns in each], label=name)
+        lows, highs = zip(*(np.quantile(returns, [0.25, 0.75]) for returns in each), strict=True)
         axes.fill_between(steps, lows, highs, alpha=0.25)
     axes.legend(loc="lower right")
     figure.savefig(file)

@@ -76,7 +76,7 @@ class Answer:
         return (
             f"{found['seeds']} of {found['of']} seeds solve it ({self.measured} of "
             f"{found['threshold']:g} or more): at least {_share(found['at_least'])} of all seeds do"
-            f" (exact, {found['level']:.0%})"
+            f" ({'' if found.get('sequential') else 'exact, '}{found['level']:.0%})"
         )
 
 

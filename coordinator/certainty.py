@@ -47,8 +47,8 @@ class Certainty:
                 if self.seeds < STUDENT_FROM
                 else ", and all seeds came to the same, which says nothing of how far they scatter"
             )
-        text = f"95% interval {ends_told(self.ends, like=like)}{self._under(like)}"
-        return text if self.together == 1 else f"{text}, for all {self.together} finalists at once"
+        assumption = f", {self.assumption}" if self.assumption else ""
+        return f"95% interval {ends_told(self.ends, like=like)}{self.interval.byname}{assumption}"
 
     def caveat(self, *, like: float) -> str:
         """What the interval does not say, or why it is long, in a clause; empty if neither."""
@@ -70,12 +70,12 @@ class Certainty:
             return ""
         ends = ends_told((self.student.low, self.student.high), like=like)
         return (
-            f"Student's t would say {ends}: it takes scores for normal, and leaves out what a "
-            f"failure too rare to be among {self.seeds} seeds can take away"
+            f"Student's t would say {ends}, supposing that scores are normal: it leaves out what "
+            f"a failure too rare to be among {self.seeds} seeds can take away"
         )
 
     def as_row(self) -> dict[str, Any]:
-        """The part of a result's row that `of_row` reads."""
+        """The part of a result's row that `certainty_of_row` reads."""
         found = self.interval
         return {
             "interval": None if found is None else [found.low, found.high],
@@ -85,17 +85,16 @@ class Certainty:
             "student": None if self.student is None else [self.student.low, self.student.high],
         }
 
-    def _under(self, like: float) -> str:
-        """Under which assumption it holds."""
-        assert self.interval is not None
-        if self.interval.method == "bounded" and self.within is not None:
+    @property
+    def assumption(self) -> str:
+        """What the interval needs to hold; empty where it does not."""
+        if self.interval is None or self.interval.method == "bootstrap":
+            return ""
+        under = "if the scores of seeds are normal"
+        if self.within is not None:
             low, high = (f"{end:,g}" for end in self.within)
-            return f", whatever the distribution of returns between {low} and {high}"
-        return {
-            "student": " (Student's t), if the scores of seeds are normal",
-            "student-sequence": " (Student's t, sequential), if the scores of seeds are normal",
-            "bootstrap": " (percentile bootstrap of an earlier version: too short)",
-        }.get(self.interval.method, "")
+            under = f"whatever the distribution of returns between {low} and {high}"
+        return f"{under}, for all {self.together} finalists at once" if self.together > 1 else under
 
 
 def certainty(
@@ -175,4 +174,4 @@ def footnote(rows: Sequence[Mapping[str, Any]]) -> str:
         return "There are no intervals: too few seeds, and no bounds of the task's returns."
     together = max(each.together for each in found)
     whole = f"all {together} at once" if together > 1 else "each by itself"
-    return f"Intervals hold {' or '.join(parts)}, {whole}."
+    return f"The finalists' intervals hold {' or '.join(parts)}, {whole}."

@@ -31,16 +31,12 @@ _HALVINGS = 40  # to 1e-12 of the range
 # Of the normal mixture over effects, 1 / variance: shortest at 5 to 60 seeds, near enough.
 _MIXTURE = 0.25
 
-_ASSUMPTIONS: dict[Method, str] = {
-    "bounded": "holds for any distribution of scores within the bounds of the task's returns",
-    "student": "Student's t: holds if the scores of seeds are normal, which nobody has shown; a "
-    "rare failure that no seed has met is not in it",
-    "student-sequence": "Student's t for a number of seeds that the scores decided (a confidence "
-    "sequence): holds if the scores of seeds are normal, which nobody has shown; a rare failure "
-    "that no seed has met is not in it",
-    "median": "from order statistics: holds for any distribution of scores",
-    "bootstrap": "percentile bootstrap of an earlier version: too short, most of all with few "
-    "seeds or rare failures",
+_BYNAMES: dict[Method, str] = {
+    "bounded": "",  # whatever needs no assumption needs no byname
+    "student": " (Student's t)",
+    "student-sequence": " (Student's t, sequential)",
+    "median": " (order statistics)",
+    "bootstrap": " (percentile bootstrap of an earlier version: too short)",
 }
 
 
@@ -66,14 +62,14 @@ class Interval:
     method: Method
 
     @property
-    def assumption(self) -> str:
-        """What holds, and under which assumption, as a clause."""
-        return _ASSUMPTIONS[self.method]
+    def name(self) -> str:
+        """Its name, such as "95% interval" or "95% interval (Student's t)"."""
+        return f"{100 * self.level:g}% interval{self.byname}"
 
     @property
-    def name(self) -> str:
-        """The interval's name, such as "95% interval" or "95% interval (Student's t)"."""
-        return interval_name(self.method, self.level)
+    def byname(self) -> str:
+        """What kind of interval it is, in brackets; empty for the bounded one."""
+        return byname(self.method)
 
     @property
     def width(self) -> float:
@@ -81,16 +77,9 @@ class Interval:
         return self.high - self.low
 
 
-def interval_name(method: Method, level: float = 0.95) -> str:
-    """Return what an interval of this method is called; only the bounded one has no byname."""
-    byname = {
-        "bounded": "",
-        "student": " (Student's t)",
-        "student-sequence": " (Student's t, sequential)",
-        "median": " (order statistics)",
-        "bootstrap": " (percentile bootstrap)",
-    }[method]
-    return f"{100 * level:g}% interval{byname}"
+def byname(method: Method) -> str:
+    """Return what kind of interval a method gives, in brackets; empty for the bounded one."""
+    return _BYNAMES[method]
 
 
 def mean_interval(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from coordinator.intervals import Method, interval_name
+from coordinator.intervals import Method, byname
 from trialfleet.study.constraints import Constraint
 from trialfleet.study.measures import SCORE, Objective, amount
 from trialfleet.study.spec import Spec
@@ -114,4 +114,4 @@ def _over_seeds(result: Result) -> str:
 def _interval(interval: Sequence[float] | None, method: Method | None) -> str:
     if interval is None or method is None:
         return ""
-    return f" [{interval_name(method)} {amount(interval[0])} … {amount(interval[1])}]"
+    return f" [95% interval{byname(method)} {amount(interval[0])} … {amount(interval[1])}]"

@@ -71,7 +71,10 @@ SCHEDULES = (
 
 def compare(kind: str, *, seeds: int, studies: int, top: int) -> str:
     """A table with a line for each schedule."""
-    lines = [f"{'seeds of a trial':>16} {'trials':>7} {'true mean of the winner':>24} {'± 95%':>7}"]
+    lines = [
+        f"{'seeds of a trial':>16} {'trials':>7} {'true mean of the winner':>24} "
+        f"{'± 1.96 s.e.':>12}"
+    ]
     for schedule in SCHEDULES:
         true = []
         for study_seed in range(studies):
@@ -89,6 +92,6 @@ def compare(kind: str, *, seeds: int, studies: int, top: int) -> str:
             true.append(told.true)
         error = 1.96 * np.std(true) / np.sqrt(studies)
         lines.append(
-            f"{schedule!s:>16} {schedule.trials(seeds):7} {np.mean(true):24.1f} {error:7.1f}"
+            f"{schedule!s:>16} {schedule.trials(seeds):7} {np.mean(true):24.1f} {error:12.1f}"
         )
     return "\n".join(lines)

@@ -131,6 +131,7 @@ def _solved(
         "of": len(scores),
         "at_least": share_at_least(solved, len(scores), level=LEVEL, sequential=sequential),
         "level": LEVEL,
+        "sequential": sequential,
     }
 
 

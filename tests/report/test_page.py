@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.certainty import certainty
 from coordinator.report import data as reading
 from coordinator.report.data import StudyData
 from coordinator.report.page import render
@@ -49,8 +50,14 @@ def test_it_leads_with_the_answer_and_how_sure_one_can_be(done: str) -> None:
     assert winner is not None
     low, high = winner["interval"]
     assert f"{winner['mean']:.1f} 95% interval {low:.1f} … {high:.1f}" in seen
+    assert "whatever the distribution of returns between 0 and 500, for all 3 finalists" in seen
+    assert "a failure too rare to be among 6 seeds" in seen  # what Student's t would leave out
+    assert (
+        "The finalists' intervals hold whatever the distribution of returns" in seen
+    )  # below the table
     assert f"The search had promised {winner['search_score']:.1f}" in seen
     assert "cannot be told apart from the runner-up" in seen
+    assert "corrected for the 3 pairs among finalists" in seen
     assert "so its mean is a little optimistic still" in seen
     assert seen.index("95% interval") < seen.index("The search") < seen.index("Compute")
 
@@ -177,6 +184,33 @@ def test_a_study_at_any_stage_has_a_page(data: StudyData, words: list[str]) -> N
     assert "<script>alert" not in page
     seen = plain(page)
     assert all(each in seen for each in words), seen[:2000]
+
+
+@pytest.mark.usefixtures("quick")
+def test_intervals_of_an_earlier_version_are_called_what_they_are() -> None:
+    data = told(race=True)
+    assert data.study.result is not None
+    for row in (*data.study.result["finalists"], data.study.result["confirmation"]):
+        for key in ("method", "within", "together"):
+            row.pop(f"interval_{key}")
+        row.pop("student")
+    seen = plain(render.page(data))
+    assert "370.0 95% interval" in seen
+    assert "percentile bootstrap of an earlier version: too short" in seen
+    assert "Intervals are percentile bootstraps of an earlier version" in seen
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_an_interval_the_page_says_so() -> None:
+    data = told()
+    assert data.study.result is not None
+    for row in data.study.result["finalists"]:
+        row |= certainty(row["scores"][:3], None, together=3).as_row()
+        row["scores"] = row["scores"][:3]
+    seen = plain(render.page(data))
+    assert "no interval" in seen
+    assert "3 seeds are too few for Student's t" in seen
+    assert "There are no intervals" in seen
 
 
 @pytest.mark.usefixtures("quick")

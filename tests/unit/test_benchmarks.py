@@ -1,4 +1,4 @@
-"""The arithmetic of the benchmarks: intervals, what counts as overlap, and their tables."""
+"""The arithmetic of the benchmarks, and their tables."""
 
 from __future__ import annotations
 
@@ -9,62 +9,15 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import Linear, ReLU, Sequential
 
 from benchmarks import curves, search, terminal
-from benchmarks.intervals import Interval, bootstrap_interval, interquartile_mean
 from benchmarks.search import ROOT, Outcome, variant
 from benchmarks.worker_overhead import TRAINING, Stopwatch, outside
 from trialfleet.study.file import load
 from worker.trainers.dqn.network import load_network
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([5.0], 5.0),
-        ([1.0, 2.0, 6.0], 3.0),
-        ([0.0, 1.0, 3.0, 100.0], 2.0),
-        ([9.0, 500.0, 1.0, 2.0, 3.0, 4.0, 0.0, -7.0], 2.5),
-        ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 1e6], 4.5),
-    ],
-)
-def test_the_interquartile_mean_leaves_a_quarter_out_at_each_end(
-    values: list[float], expected: float
-) -> None:
-    assert interquartile_mean(np.array(values)) == expected
-
-
-def test_a_bootstrap_interval_holds_its_confidence() -> None:
-    rng = np.random.default_rng(1)
-    sample = rng.normal(100.0, 10.0, 40)
-    low, high = bootstrap_interval(sample)
-    assert low < interquartile_mean(sample) < high
-    # The interquartile mean of 40 normal draws has a standard error of about 1.75.
-    assert 4.5 < high - low < 9.5
-    narrow = bootstrap_interval(sample, confidence=0.5)
-    assert narrow.high - narrow.low < 0.5 * (high - low)
-    assert bootstrap_interval(sample) == (low, high)
-    assert bootstrap_interval(np.full(5, 7.0)) == (7.0, 7.0)
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [
-        ((0.0, 1.0), (2.0, 3.0), False),
-        ((0.0, 2.0), (2.0, 3.0), True),
-        ((0.0, 9.0), (2.0, 3.0), True),
-        ((2.5, 2.5), (2.0, 3.0), True),
-    ],
-)
-def test_intervals_overlap_where_they_share_a_point(
-    one: tuple[float, float], other: tuple[float, float], expected: bool
-) -> None:
-    assert Interval(*one).overlaps(Interval(*other)) is expected
-    assert Interval(*other).overlaps(Interval(*one)) is expected
 
 
 def test_curves_are_read_as_written_and_compared_where_both_were_evaluated(tmp_path: Path) -> None:
@@ -75,10 +28,12 @@ def test_curves_are_read_as_written_and_compared_where_both_were_evaluated(tmp_p
     read = [curves.read(curves.path(tmp_path, "light", who)) for who in curves.LEARNERS]
     assert read == [ours, sb3]
     rows = curves.compare(*read)
-    assert [step for step, *_ in rows] == [10, 20]
+    assert [row.step for row in rows] == [10, 20]
+    # Of the 126 ways to divide five and four seeds, one is as far apart; two evaluations.
+    assert rows[1].p == pytest.approx(2 / 126)
     lines = curves.table(rows).splitlines()
-    assert lines[-2].endswith("yes")
-    assert lines[-1].endswith("NO")
+    assert lines[-2].endswith("1.00")
+    assert lines[-1].endswith("0.02")
     assert "200.0" in lines[-1]
 
 

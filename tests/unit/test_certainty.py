@@ -117,7 +117,10 @@ def test_an_interval_of_an_earlier_version_is_called_what_it_is() -> None:
     assert "earlier version" in footnote([row])
     result = {"objectives": ["auc:max"], "over_seeds": "mean"}
     judged_by = judged.told(result, {"values": [3.0], "intervals": [[2.0, 4.0]]})
-    assert "95% interval (percentile bootstrap) 2.0 … 4.0" in judged_by
+    assert (
+        "[95% interval (percentile bootstrap of an earlier version: too short) 2.0 … 4.0]"
+        in judged_by
+    )
 
 
 def test_the_footnote_of_a_table_says_what_its_intervals_need() -> None:
@@ -126,7 +129,8 @@ def test_the_footnote_of_a_table_says_what_its_intervals_need() -> None:
         return {**found.as_row(), "scores": scores, "failures": []}
 
     assert footnote([row(NORMAL, CARTPOLE)] * 2) == (
-        "Intervals hold whatever the distribution of returns between 0 and 500, all 2 at once."
+        "The finalists' intervals hold whatever the distribution of returns between 0 and 500, "
+        "all 2 at once."
     )
     assert "(Student's t), all 2 at once" in footnote([row(NORMAL, None)])
     assert "There are no intervals" in footnote([row([1.0, 2.0], None), {"failures": ["x"]}])

@@ -8,14 +8,13 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.coverage import former_interval
 from coordinator.intervals import (
     Interval,
-    interval_name,
     lower_bound,
     mean_interval,
     median_interval,
@@ -108,6 +107,7 @@ def test_a_bet_on_one_stake_alone_is_solved_by_hand() -> None:
     assert capital == pytest.approx(20.0, rel=1e-6)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(SCORES)
 def test_the_bounded_interval_is_sane(scores: list[float]) -> None:
     found = bounded(scores)
@@ -151,8 +151,7 @@ def test_without_bounds_it_is_students_by_its_name_and_never_a_point() -> None:
     assert found is not None
     assert (found.low, found.high) == pytest.approx(wanted)
     assert found.method == "student"
-    assert found.name == "95% interval (Student's t)"
-    assert "normal" in found.assumption
+    assert (found.name, bounded([1.0]).name) == ("95% interval (Student's t)", "95% interval")
     assert mean_interval(scores[:4], None) is None
     assert mean_interval([7.0] * 30, None) is None
     assert mean_interval([0.1 + 0.2] * 10, None) is None
@@ -184,12 +183,6 @@ def test_a_share_of_seeds_that_the_scores_decided_the_number_of_has_a_lower_boun
         assert share_at_least(solved, 12, sequential=True) <= share_at_least(solved, 12)
     with pytest.raises(ValueError, match="4 of 3"):
         share_at_least(4, 3)
-
-
-def test_an_interval_of_an_earlier_version_is_called_what_it_is() -> None:
-    assert interval_name("bounded") == "95% interval"
-    assert interval_name("bootstrap") == "95% interval (percentile bootstrap)"
-    assert "too short" in Interval(1.0, 2.0, 0.95, "bootstrap").assumption
 
 
 def _coverage(good: float, seeds: int, interval: object) -> float:

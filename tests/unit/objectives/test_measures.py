@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.support.studyfiles import in_table, refusal
 from trialfleet.study.file import parse
 from trialfleet.study.measures import SCORE, Objective, amount, as_score
 from trialfleet.study.spec import Spec
+from trialfleet.study.values import center
 
 
 def objectives(line: str) -> list[str]:
@@ -145,3 +147,19 @@ def test_the_largest_scores_fit_into_a_line() -> None:
     assert as_score(5.0, like=-1e300) == "5.0"
     assert as_score(999_999_999.0) == "999,999,999.0"
     assert amount(-1e160) == "-1e+160"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([5.0], 5.0),
+        ([1.0, 2.0, 6.0], 3.0),
+        ([0.0, 1.0, 3.0, 100.0], 2.0),
+        ([9.0, 500.0, 1.0, 2.0, 3.0, 4.0, 0.0, -7.0], 2.5),
+        ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 1e6], 4.5),
+    ],
+)
+def test_the_interquartile_mean_leaves_a_quarter_out_at_each_end(
+    values: list[float], expected: float
+) -> None:
+    assert center(np.array(values), "iqm") == expected
