@@ -16,6 +16,7 @@ import itertools
 import math
 import multiprocessing
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -66,6 +67,10 @@ class Law:
         if self.density is not None:
             return self.density_mean
         return float(np.dot(self.values, self.chances))
+
+    def rng(self, *what: int) -> np.random.Generator:
+        """Random draws of its own: laws that shared theirs would err together."""
+        return np.random.default_rng([*what, zlib.crc32(self.name.encode())])
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> Array:
         """Draw samples [repeats, seeds]."""
@@ -182,7 +187,7 @@ def main() -> int:
             "Two samples of one law: how often they are told apart",
             "told_apart",
             f"{'law':30} {'rule':12} " + "".join(f"{size:>8}" for size in _APART),
-            repeats,
+            2 * repeats,
         ),
         (
             "Percentile bootstrap of the interquartile mean: share that contains it",
@@ -232,7 +237,7 @@ def fixed(law: Law, repeats: int) -> list[str]:
     }
     cells: dict[str, list[str]] = {kind: [] for kind in kinds}
     for seeds in SEEDS:
-        samples = [*law.samples(np.random.default_rng([seeds, 1]), seeds, repeats)]
+        samples = [*law.samples(law.rng(seeds, 1), seeds, repeats)]
         for kind, interval in kinds.items():
             cells[kind].append(_cell(samples, interval, law.mean))
     return [
@@ -251,7 +256,7 @@ def stopping(law: Law, repeats: int) -> list[str]:
         "former": cache(former_interval),
     }
     width = 0.2 * (law.returns.width if law.returns else 500.0)
-    drawn = law.draw(np.random.default_rng(9), (repeats, _MOST_SEEDS))
+    drawn = law.draw(law.rng(9), (repeats, _MOST_SEEDS))
     lines = []
     for kind, interval in kinds.items():
         if kind == "bounded" and law.returns is None:
@@ -290,7 +295,7 @@ def medians(law: Law, repeats: int) -> list[str]:
     truth = _median(law)
     row = []
     for seeds in SEEDS:
-        samples = [*law.samples(np.random.default_rng([seeds, 2]), seeds, repeats)]
+        samples = [*law.samples(law.rng(seeds, 2), seeds, repeats)]
         row.append(_cell(samples, lambda scores: _ends(median_interval(scores)), truth))
     return [f"{law.name:30} {''.join(row)}"]
 
@@ -300,7 +305,7 @@ def told_apart(law: Law, repeats: int) -> list[str]:
     cells: dict[str, list[str]] = {"permutation": [], "former": []}
     for size in _APART:
         count = repeats if size < 12 else max(repeats // 4, 20)
-        pairs = law.draw(np.random.default_rng([size, 3]), (count, 2 * size))
+        pairs = law.draw(law.rng(size, 3), (count, 2 * size))
         apart = [compare(row[:size], row[size:]).told_apart for row in pairs]
         before = [_former_apart(row[:size], row[size:]) for row in pairs]
         cells["permutation"].append(f"{np.mean(apart):8.1%}")
@@ -310,11 +315,11 @@ def told_apart(law: Law, repeats: int) -> list[str]:
 
 def iqm(law: Law, repeats: int) -> list[str]:
     """An interval that is not printed."""
-    truth = float(center(law.draw(np.random.default_rng(5), (1, 400_000))[0], "iqm"))
+    truth = float(center(law.draw(law.rng(5), (1, 400_000))[0], "iqm"))
     slack = 0.002 * (1 + abs(truth))  # the truth is itself drawn
     row = []
     for size in _IQM:
-        rng = np.random.default_rng([size, 6])
+        rng = law.rng(size, 6)
         held = 0
         for sample in law.draw(rng, (repeats, size)):
             drawn = sample[rng.integers(size, size=(_RESAMPLES, size))]
@@ -335,7 +340,7 @@ def others(law: Law, repeats: int) -> list[str]:
     }
     cells: dict[str, list[str]] = {kind: [] for kind in kinds}
     for size in _OTHERS:
-        rng = np.random.default_rng([size, 7])
+        rng = law.rng(size, 7)
         drawn = law.draw(rng, (repeats, size))
         scaled = (drawn - law.returns.low) / law.returns.width
         printed = [_bounded(tuple(row.tolist()), law) for row in drawn]
@@ -419,7 +424,7 @@ def _median(law: Law) -> float:
         order = np.argsort(law.values)
         below = np.cumsum(np.asarray(law.chances)[order])
         return float(np.asarray(law.values)[order][np.searchsorted(below, 0.5)])
-    return float(np.median(law.draw(np.random.default_rng(8), (1, 1_000_000))))
+    return float(np.median(law.draw(law.rng(8), (1, 1_000_000))))
 
 
 def _length_of_dirichlet(shares: Array, rng: np.random.Generator) -> float:

@@ -36,7 +36,8 @@ class Setting:
     steps: int
     params: Params
     seeds: int
-    episodes: int = 50
+    episodes: int = 50  # of the final score
+    evaluations: tuple[int, int] = (20, 10)  # how many, and episodes of each
     max_episode_steps: int | None = None
 
 
@@ -54,8 +55,8 @@ _ACROBOT = Params(learning_rate=1e-3, buffer_size=60_000, exploration_fraction=0
 _LUNAR = Params(
     learning_rate=7e-4,
     batch_size=128,
-    buffer_size=80_000,
-    learning_starts=2_000,
+    buffer_size=30_000,
+    learning_starts=1_000,
     exploration_fraction=0.3,
     net_arch=(128, 128),
 )
@@ -71,11 +72,24 @@ SETTINGS = {
     ),
     "acrobot good": Setting(env="Acrobot-v1", steps=60_000, params=_ACROBOT, seeds=128),
     "acrobot mediocre": Setting(env="Acrobot-v1", steps=20_000, params=_ACROBOT, seeds=128),
+    # Its steps are not compiled, so it has fewer of them.
     "lunarlander good": Setting(
-        env="LunarLander-v3", steps=80_000, params=_LUNAR, seeds=64, max_episode_steps=500
+        env="LunarLander-v3",
+        steps=30_000,
+        params=_LUNAR,
+        seeds=64,
+        episodes=20,
+        evaluations=(5, 5),
+        max_episode_steps=400,
     ),
     "lunarlander mediocre": Setting(
-        env="LunarLander-v3", steps=30_000, params=_LUNAR, seeds=64, max_episode_steps=500
+        env="LunarLander-v3",
+        steps=12_000,
+        params=_LUNAR,
+        seeds=64,
+        episodes=20,
+        evaluations=(4, 5),
+        max_episode_steps=400,
     ),
 }
 
@@ -116,8 +130,8 @@ def train(name: str, seeds: list[int]) -> tuple[str, dict[int, float]]:
             knobs=asdict(setting.params),
             seeds=seeds,
             train_steps=setting.steps,
-            eval_every=setting.steps // 20,
-            eval_episodes=10,
+            eval_every=setting.steps // setting.evaluations[0],
+            eval_episodes=setting.evaluations[1],
             score_episodes=setting.episodes,
             compiled=True,
         )

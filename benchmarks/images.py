@@ -146,7 +146,7 @@ def main() -> None:
     picture(screen.as_uri(), out / "live.png", size=(1080, 195))
     saved = folder / "models"
     shutil.copyfile(saved / f"{STUDY}.gif", out / "agent.gif")
-    picture((saved / f"{STUDY}.html").as_uri(), out / "report.png", size=(1200, 806))
+    picture((saved / f"{STUDY}.html").as_uri(), out / "report.png", size=(1200, 690))
     for name in PLOTS:
         fleet.run("plot", STUDY, name, "--out", str(out / f"{name}.png"))
         shrink(out / f"{name}.png")
