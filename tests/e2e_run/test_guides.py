@@ -125,7 +125,7 @@ def test_every_study_file_is_one(page: Path) -> None:
 def folder(tmp_path: Path) -> Iterator[Commands]:
     """A folder with the files of docs/environments.md."""
     [module] = blocks(DOCS / "environments.md", "python")
-    [_, study] = blocks(DOCS / "environments.md", "toml")
+    *_, study = blocks(DOCS / "environments.md", "toml")
     (tmp_path / "corridor.py").write_text(module, encoding="utf-8")
     (tmp_path / "corridor.toml").write_text(study, encoding="utf-8")
     with closing(Commands(tmp_path, None)) as starter:
