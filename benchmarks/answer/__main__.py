@@ -136,7 +136,7 @@ def real(options: argparse.Namespace) -> Iterator[str]:
         block=final.block(agents),
         blocks=final.blocks(agents),
         error=final.error,
-        confirm=final.confirm,
+        confirm=final.most_confirming,
     )
     if options.pool < stage.most + stage.confirm and not options.winners_only:
         raise SystemExit(f"--pool: a race and its confirmation take {stage.most + stage.confirm}")

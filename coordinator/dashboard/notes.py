@@ -96,7 +96,6 @@ def _found(study: Study) -> str:
             f"{found.seeds_told}. Its best agent, of seed {best['seed']}, has a "
             f"mean of {_number(best['score'])} over {best['episodes']} episodes.",
             *(f"{markdown(line[0].upper() + line[1:])}." for line in _sure(found)),
-            *([f"{markdown(found.until_told)}."] if found.until else []),
             *([f"{markdown(found.solved_told)}."] if found.solved else []),
             *(f"{markdown(line)}." for line in race_told(result)),
             *([f"It was judged by {judged.told(result, winner)}."] if beyond else []),
@@ -116,7 +115,7 @@ def _found(study: Study) -> str:
 
 
 def _sure(found: Answer) -> list[str]:
-    return [line for line in (found.interval_told, found.caveat_told) if line]
+    return [line for line in (found.interval_told, found.caveat_told, found.until_told) if line]
 
 
 def _row(row: Mapping[str, Any]) -> tuple[str, ...]:

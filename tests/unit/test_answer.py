@@ -9,6 +9,7 @@ from rich.console import Console
 from coordinator.answer import answer, race_told
 from coordinator.certainty import certainty
 from coordinator.dashboard.notes import study_note
+from coordinator.report.page import render
 from tests.support.told import RETURNS, told
 from trialfleet.cli.agent.card import Played, model_card
 from trialfleet.cli.show.outcome import result_report
@@ -94,3 +95,28 @@ def test_model_card_and_note_say_the_same() -> None:
     assert "with a mean of 370.0 over 10 confirmation seeds" in note
     assert markdown(found.interval_told) in note
     assert found.interval_told in printed(study())
+
+
+def test_whether_the_interval_became_narrow_is_said_everywhere() -> None:
+    asked = study()
+    assert asked.result is not None
+    until = {"width": 30.0, "most": 60, "reached": True}
+    confirmation = {**asked.result["confirmation"], "until": until}
+    narrow = replace(asked, result={**asked.result, "confirmation": confirmation})
+    says = "ts interval is at most 30 wide after 10 of 60 seeds"
+    sure = certainty([399.0] * 20, RETURNS)
+    played = Played(episodes=20, mean=399.0, deviation=1.0, certainty=sure)
+    page = render.page(replace(told(race=True), study=narrow))
+    for shown in (
+        printed(narrow),
+        study_note(narrow, artifacts={}),
+        model_card(narrow, played, files=set()),
+        page,
+    ):
+        assert says in shown
+    spent = {**confirmation, "until": {**until, "reached": False}}
+    found = answer({**asked.result, "confirmation": spent})
+    assert (
+        found.until_told == "its interval was to be at most 30 wide, and is not after all 60 seeds"
+    )
+    assert answer(asked.result).until_told == ""

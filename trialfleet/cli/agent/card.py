@@ -115,7 +115,7 @@ def _answer(study: Study, played: Played, files: Collection[str]) -> list[str]:
         f"Over episodes: {shown(played.certainty.told(like=played.mean))}. Over seeds: "
         f"{shown('. '.join(filter(None, (found.interval_told, found.caveat_told))))}.",
         "",
-        *([f"{found.until_told}.", ""] if found.until else []),
+        *([f"{found.until_told[0].upper()}{found.until_told[1:]}.", ""] if found.until else []),
         *([f"{found.solved_told}.", ""] if found.solved else []),
         f"The agent is the best of those {len(found.scores)}; the second row is what to expect of "
         "a training with these hyperparameters"
