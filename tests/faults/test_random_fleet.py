@@ -18,6 +18,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import optuna
 import pytest
@@ -25,10 +26,12 @@ from optuna.trial import TrialState
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from tests.faults.fleet import STEERED, Fleet
+from tests.faults.fleet import LEASE, STEERED, Fleet
 from tests.faults.processes import Process, eventually
 from tests.support.invariants import check_invariants
 from tests.support.studies import trivial_study
+from trialfleet.errors import StudyDeletedError
+from trialfleet.store import leases
 
 SEED = int(os.environ.get("RANDOM_FLEET_SEED", "0"))
 SECONDS = float(os.environ.get("RANDOM_FLEET_SECONDS", "60"))
@@ -47,7 +50,6 @@ class Chaos:
     fleet: Fleet
     folder: Path
     rng: random.Random
-    held: ExitStack = field(default_factory=ExitStack)  # what is undone at the end
     coordinator: Process | None = None
     workers: list[Process] = field(default_factory=list)
     frozen: list[tuple[float, Process]] = field(default_factory=list)  # until when
@@ -117,6 +119,14 @@ class Chaos:
             )
         )
 
+    def extend_final(self) -> None:
+        """Extend a study that is in its final stage, which takes the stage's name from it."""
+        rows = self.fleet.rows("SELECT name FROM fleet.studies WHERE stage = 'final'")
+        names = sorted({row.name for row in rows} & {*self.studies})
+        if names:
+            name = self.rng.choice(names)
+            self._run("extend", name, "--trials", str(self._count(name) + 1))
+
     def delete(self) -> None:
         """Delete a study, as we do or as stock Optuna does."""
         if self.rng.random() < 0.5 or (name := self._any()) is None:
@@ -182,7 +192,7 @@ class Chaos:
             self._lock("SELECT FROM public.studies WHERE study_name = :name FOR UPDATE", name=name)
 
     def lock_lost_trial(self) -> None:
-        """Hold the row of a trial whose worker was killed; the others still hear a stop."""
+        """Hold the row of a trial whose worker was killed; the others hear a stop meanwhile."""
         if self.locks or len(self.workers) < 2:
             return
         running = self.fleet.rows(
@@ -200,12 +210,14 @@ class Chaos:
         self._lock(
             "SELECT FROM public.trials WHERE trial_id = :trial_id FOR UPDATE",
             trial_id=row.trial_id,
+            seconds=3 * DEAF,
         )
         self.fleet.expire(row.fence)
         self.start_worker()
         self.terminate()
+        self._unlock()
 
-    def _lock(self, statement: str, **values: Any) -> None:
+    def _lock(self, statement: str, *, seconds: float | None = None, **values: Any) -> None:
         self.done.append(f"{statement} {values}")
         stack = ExitStack()
         engine = create_engine(self.fleet.url, poolclass=NullPool)
@@ -214,8 +226,13 @@ class Chaos:
         with suppress(Exception):  # somebody else may have it
             connection.execute(text("SET LOCAL lock_timeout = '2s'"))
             connection.execute(text(statement), values)
-        self.held.push(stack)
-        self.locks.append((time.monotonic() + self.rng.uniform(2.0, 8.0), stack))
+        seconds = seconds or self.rng.uniform(2.0, 8.0)
+        self.locks.append((time.monotonic() + seconds, stack))
+
+    def _unlock(self) -> None:
+        for _, stack in self.locks:
+            stack.close()
+        self.locks.clear()
 
     # What is looked at all the time.
 
@@ -237,14 +254,26 @@ class Chaos:
             "SELECT count(*) AS there FROM pg_stat_activity WHERE datname = current_database()"
         )
         assert row.there <= CONNECTIONS, f"{row.there} server processes"
+        if self.locks:
+            self._claim()
+
+    def _claim(self) -> None:
+        """Claim as a worker of the fleet does, and give back: nobody waits for what is locked."""
+        began = time.monotonic()
+        claim = leases.claim_any(
+            self.fleet.database, worker="probe", claim_id=uuid4(), lease_seconds=LEASE
+        )
+        assert time.monotonic() - began < DEAF / 2, "a claim waited for a lock"
+        if claim is not None:
+            with suppress(StudyDeletedError):
+                leases.release(self.fleet.database, claim)
 
     def settle(self) -> None:
         """Leave the fleet alone, and wait until every study has ended."""
         for _, victim in self.frozen:
             victim.send(signal.SIGCONT)
         self.frozen.clear()
-        self.held.close()
-        self.locks.clear()
+        self._unlock()
         for worker in self.workers:
             worker.steer("")
         for name in self._open():
@@ -316,7 +345,7 @@ def _enqueue(study: optuna.Study, rng: random.Random) -> None:
 
 
 def _enqueue_outside(study: optuna.Study, _rng: random.Random) -> None:
-    study.enqueue_trial({"gamma": 7.0, "learning_rate": "nonsense"})
+    study.enqueue_trial({"gamma": 0.5})
 
 
 def _add(study: optuna.Study, _rng: random.Random) -> None:
@@ -346,7 +375,8 @@ def test_whatever_is_done_to_a_fleet_its_promises_hold(fleet: Fleet) -> None:
     chaos.begin()
     actions: dict[Callable[[], None], int] = {
         chaos.submit: 6,
-        chaos.steer: 8,
+        chaos.steer: 6,
+        chaos.extend_final: 6,
         chaos.delete: 1,
         chaos.strange: 8,
         chaos.kill: 2,
@@ -354,7 +384,7 @@ def test_whatever_is_done_to_a_fleet_its_promises_hold(fleet: Fleet) -> None:
         chaos.terminate: 2,
         chaos.kill_coordinator: 1,
         chaos.lock_study: 2,
-        chaos.lock_lost_trial: 1,
+        chaos.lock_lost_trial: 2,
     }
     deadline = time.monotonic() + SECONDS
     try:
@@ -366,11 +396,16 @@ def test_whatever_is_done_to_a_fleet_its_promises_hold(fleet: Fleet) -> None:
         assert {*chaos.studies} == {*chaos._names()}, "a study is gone, or one nobody deleted"
         for name in chaos.studies:
             check_invariants(fleet.database, name)
+        outside = fleet.rows(
+            "SELECT trial_id FROM public.trial_params JOIN public.trials USING (trial_id)"
+            " WHERE param_name = 'gamma' AND param_value < 0.9 AND state = 'COMPLETE'"
+        )
+        assert not outside, f"trained outside of the study's range: {outside}"
         for process in fleet.processes:
             assert "Traceback" not in process.output, f"{process.name}: {process.output[-5000:]}"
     except BaseException:
         print("\n".join(chaos.done))
         raise
     finally:
-        chaos.held.close()
+        chaos._unlock()
     print(f"{len(chaos.done)} things done to {len(chaos.studies)} studies, seed {SEED}")
