@@ -128,6 +128,20 @@ def test_trials_with_seeds_of_63_bits_are_replayed_and_not_gone_on_with(
         assert replay_trial(database, "own", number, final=False, device=None, console=quiet)
 
 
+def test_a_score_outside_of_the_declared_returns_fails_the_trial_with_the_reason(
+    database: Database,
+) -> None:
+    text = STUDY.replace("seeds = 2\n", "seeds = 2\nreturns = { low = 0, high = 0.5 }\n", 1)
+    few = text.replace("trials = 2", "trials = 2\nmax_failures = 1")
+    study = create_or_join(database, parse(few, source="own.toml"))
+    _run_until_idle(database, Settings(poll_seconds=0.05))
+    trials = database.trials(study.search_id)
+    assert {trial.state.name for trial in trials} == {"FAIL"}
+    reason = trials[0].user_attrs["reason"]
+    assert reason.startswith("OutsideReturnsError: seed ")
+    assert "at step 2, outside of task.returns (0 to 0.5); declare bounds that hold" in reason
+
+
 def _run_until_idle(database: Database, settings: Settings) -> list[Claim]:
     """Have a worker train what there is; its claims."""
     claims: list[Claim] = []
