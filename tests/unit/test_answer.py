@@ -54,6 +54,14 @@ def test_after_a_race_it_is_the_confirmation() -> None:
     assert before.solved_told == ""
 
 
+def test_a_bound_for_seeds_that_the_scores_decided_the_number_of_is_not_called_exact() -> None:
+    result = study().result
+    assert result is not None
+    solved = {**result["confirmation"]["solved"], "sequential": True}
+    blocks = {**result, "confirmation": {**result["confirmation"], "solved": solved}}
+    assert answer(blocks).solved_told == SOLVED.replace("exact, ", "")
+
+
 def test_the_terminal_shows_no_mean_of_the_race() -> None:
     shown = printed(study())
     assert "mean 370.0 over 10 confirmation seeds × 20 episodes" in shown
