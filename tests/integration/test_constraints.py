@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -117,6 +118,26 @@ def test_the_best_is_feasible_whatever_others_scored(database: Database) -> None
     by_hand(database, four, 900.0, {LABEL: None}, state="PRUNED")
     shot = snapshot(database, study)
     assert (shot.best, shot.closest) == ((1, 300.0), None)
+
+
+def test_the_largest_violations_have_a_closest_trial(database: Database) -> None:
+    bound = '[[constraints]]\nmeasure = "{}"\nat_most = 0.001\n'
+    study = create(database, trials=2, more=bound.format("parameters") + bound.format("spread"))
+    labels = [each.label for each in study.spec.constraints]
+    for claim, found in zip(take_all(database), (1.7e308, 1e300), strict=True):
+        excess = [each.excess(found) for each in study.spec.constraints]
+        assert max(excess) <= sys.float_info.max, "which JSON can say"
+        finish(
+            database,
+            claim,
+            value=1.0,
+            attributes={"constraints": dict.fromkeys(labels, found), "scores": [1.0, 1.0]},
+            system_attributes={"constraints": excess},
+        )
+    closest = snapshot(database, study).closest
+    assert closest is not None
+    assert closest[0] == 1
+    assert step(database, study.name).stage == "failed"
 
 
 def test_a_search_without_a_feasible_trial_ends_with_the_closest(database: Database) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from safetensors.numpy import load
+from sqlalchemy import text
 
 from coordinator.dashboard.plots import attach_plots
 from coordinator.dashboard.publish import attach, publish
@@ -135,3 +136,29 @@ def test_its_plots_are_pictures_and_one_of_the_same_name_takes_its_place(
     assert artifacts(database, study.final_id) == before
     with store.open_reader(before["trivial-finalists.png"]) as reader:
         assert reader.read() == b"new"
+
+
+@pytest.mark.parametrize("version", ['"mine"', "null", "not JSON", "7"])
+def test_a_note_with_any_version_but_ours_stays(database: Database, version: str) -> None:
+    study = create(database, trials=2)
+    publish(database, study)
+    before = note(database, "trivial")
+    with database.transaction() as connection:
+        connection.execute(
+            text("""
+                UPDATE public.study_system_attributes SET value_json = :version
+                WHERE key = 'dashboard:note_ver'
+            """),
+            {"version": version},
+        )
+    train_by_hand(database, study, take(database), scores=[1.0, 2.0])
+    publish(database, study)
+    with database.transaction() as connection:
+        found = connection.scalar(
+            text("""
+                SELECT value_json FROM public.study_system_attributes
+                WHERE key = 'dashboard:note_ver'
+            """)
+        )
+    assert found == version
+    assert before

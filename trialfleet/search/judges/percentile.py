@@ -60,8 +60,6 @@ def percentile_of_sorted(values: NDArray[np.float64], percentile: float) -> floa
     below = math.floor(position)
     share = position - below
     low, high = float(values[below]), float(values[min(below + 1, count - 1)])
-    if math.isinf(high - low):  # more than a double holds, of finite values that it does
-        return low * (1.0 - share) + high * share
     if share >= 0.5:
         return high - (high - low) * (1.0 - share)
     return low + (high - low) * share
