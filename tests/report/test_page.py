@@ -13,6 +13,7 @@ import pytest
 from coordinator.certainty import certainty
 from coordinator.report import data as reading
 from coordinator.report.data import StudyData
+from coordinator.report.difference import compare
 from coordinator.report.page import render
 from tests.support import browser
 from tests.support.told import IMAGE, SCRIPT, told
@@ -198,6 +199,16 @@ def test_intervals_of_an_earlier_version_are_called_what_they_are() -> None:
     assert "370.0 95% interval" in seen
     assert "percentile bootstrap of an earlier version: too short" in seen
     assert "Intervals are percentile bootstraps of an earlier version" in seen
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_runner_up_was_picked_so_its_p_is_of_all_pairs() -> None:
+    data = told()
+    winner, second = data.finalists[:2]
+    second["scores"] = [score - 50 for score in second["scores"]]
+    p = 3 * compare(winner["scores"], second["scores"]).p
+    assert 0 < p < 1
+    assert f"(p = {p:.2g}, corrected for the 3 pairs among finalists)" in plain(render.page(data))
 
 
 @pytest.mark.usefixtures("quick")

@@ -179,8 +179,9 @@ def test_the_medians_interval_is_of_order_statistics() -> None:
 def test_a_share_of_seeds_that_the_scores_decided_the_number_of_has_a_lower_bound() -> None:
     assert share_at_least(10, 10) == pytest.approx(0.05**0.1)
     assert share_at_least(0, 5) == 0.0
-    for solved in range(13):
-        assert share_at_least(solved, 12, sequential=True) <= share_at_least(solved, 12)
+    assert share_at_least(0, 12, sequential=True) == 0.0
+    for solved in range(1, 13):
+        assert 0.0 < share_at_least(solved, 12, sequential=True) < share_at_least(solved, 12)
     with pytest.raises(ValueError, match="4 of 3"):
         share_at_least(4, 3)
 
