@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -33,6 +34,8 @@ from trialfleet.store.trials.reading import Counts
 
 log = structlog.get_logger()
 
+# So many trials that fail alike, before any has worked, are enough.
+_ALIKE = 3
 # Only the stage that was looked at ends: a second coordinator's ending changes nothing, nor does
 # one of a search or a final stage that has been extended meanwhile.
 END = text("""
@@ -176,6 +179,8 @@ def _look_at_search(database: Database, study: Study) -> None:
     if counts.failed > study.max_failures:
         reasons = _last_reasons(database, study.search_id)
         _fail(database, study, f"{counts.failed} trials failed, the last: {reasons}")
+    elif reason := _fails_alike(database, study, counts):
+        _fail(database, study, reason)
     elif is_over(study, counts):
         finalists = begin_final(database, study)
         if finalists:
@@ -186,6 +191,28 @@ def _look_at_search(database: Database, study: Study) -> None:
         with suppress(SteeringError):  # somebody has ended the search a moment before
             course.stop(database, study, reason)
             log.info("search stopped", reason=reason)
+
+
+def _fails_alike(database: Database, study: Study, counts: Counts) -> str | None:
+    """Why the study need not go on to its last allowed failure; None if it may be worth it.
+
+    A training that cannot work fails the same way from the first trial on. Nothing ends early as
+    long as a trial counts, or one that is under way has come as far as an evaluation; and however
+    many workers there are, they have all had time to fail.
+    """
+    # A retry allows as many failures again as the study file does.
+    failed = counts.failed - (study.max_failures - study.spec.search.max_failures)
+    if counts.counted > study.imported or failed < max(_ALIKE, counts.running + 1):
+        return None
+    with database.transaction() as connection:
+        if reading.progressing(connection, study.search_id):
+            return None
+        rows = reading.last_reasons(connection, study.search_id, limit=failed)
+    reasons = [reason for _, reason in rows]
+    # A seed or a step in it is another one each time.
+    if reasons[0] is None or len({re.sub(r"[0-9]+", "", f"{each}") for each in reasons}) > 1:
+        return None
+    return f"each of {failed} trials failed, and all alike: {reasons[0]}"
 
 
 def _look_at_final(database: Database, study: Study) -> None:

@@ -159,7 +159,7 @@ class SchemaNotReadyError(FleetError):
 
 
 class StudyFailedError(FleetError):
-    """Read the reasons above, correct the study or its machines, and run it under a new name."""
+    """Mend the cause, then `trialfleet retry` lets it go on; `trialfleet delete` frees its name."""
 
     exit_code = 4
 

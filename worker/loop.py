@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import sys
+import sysconfig
 import threading
 import time
 import traceback
@@ -19,6 +20,8 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+import trialfleet
+import worker
 from trialfleet import __version__
 from trialfleet.errors import STALLED, FleetError, LeaseLostError, UsageError
 from trialfleet.escape import printable, storable
@@ -395,9 +398,26 @@ def _whereabouts(stack: traceback.StackSummary) -> str:
     return printable(f"in {line.name} ({Path(line.filename).name}:{line.lineno})")
 
 
+def _place(frame: traceback.FrameSummary) -> str:
+    return f"{Path(frame.filename).name}:{frame.lineno}"
+
+
+def _users(frames: Sequence[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """The frames of the user's own code: neither Python's, nor an installed package's, nor ours."""
+    paths = sysconfig.get_paths()
+    others = {Path(paths[key]) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
+    others |= {Path(name.__file__ or "").parent for name in (trialfleet, worker)}
+    return [
+        frame
+        for frame in frames
+        if frame.filename[:1] != "<" and others.isdisjoint(Path(frame.filename).parents)
+    ]
+
+
 def _reason(exc: BaseException) -> str:
     """What failed and where, in one printable line: an environment may raise any text at all."""
     frames = traceback.extract_tb(exc.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    places = [*dict.fromkeys(_place(frame) for frame in (*_users(frames)[-1:], *frames[-1:]))]
+    where = f" ({', in '.join(places)})" if places else ""
     message = " ".join(str(exc).split())[:300]
     return printable(f"{type(exc).__name__}: {message}{where}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -207,8 +208,87 @@ def test_a_study_with_too_many_failures_is_not_extended(database: Database) -> N
     study = create(database, max_failures=0)
     finish(database, take(database), state="FAIL")
     study = step(database, study.name)
-    with pytest.raises(SteeringError, match=r"more than its search.max_failures \(0\)"):
+    with pytest.raises(SteeringError, match=r"\(0\); `trialfleet retry trivial` goes on"):
         course.extend(database, study, 9)
+
+
+def fail(database: Database, count: int) -> None:
+    for _ in range(count):
+        finish(database, take(database), state="FAIL")
+
+
+def test_a_failed_study_goes_on_after_a_retry_and_keeps_its_budget(database: Database) -> None:
+    study = create(database, trials=4, max_failures=1)
+    train(database, study, take(database))
+    before = database.trials(study.search_id)
+    fail(database, 2)
+    study = step(database, study.name)
+    assert study.stage == "failed"
+    study = course.retry(database, study)
+    assert (study.stage, study.reason, study.max_failures) == ("search", None, 3)
+    fail(database, 1)
+    assert step(database, study.name).stage == "search", "two failed before the retry"
+    fail(database, 1)
+    assert step(database, study.name).stage == "failed", "and two have failed after it"
+    course.retry(database, study)
+    study = to_the_end(database)
+    counts = count(database, study.search_id)
+    assert (study.stage, counts.counted, counts.failed) == ("done", 4, 4)
+    assert database.trials(study.search_id)[:1] == before
+    check_invariants(database, study.name)
+
+
+def test_a_study_all_of_whose_finalists_failed_gets_another_final_stage(
+    database: Database,
+) -> None:
+    study = create(database, trials=2, top=1, final_seeds=2)
+    for claim in take_all(database):
+        train(database, study, claim)
+    first = step(database, study.name)
+    fail(database, 1)
+    study = step(database, study.name)
+    assert study.stage == "failed"
+    study = course.retry(database, study)
+    assert (study.final_id, study.finals) == (None, 1)
+    study = to_the_end(database)
+    assert study.stage == "done"
+    assert first.final_id is not None
+    assert study.final_id is not None
+    seeds = [
+        database.trials(final_id)[0].user_attrs["seeds"]
+        for final_id in (first.final_id, study.final_id)
+    ]
+    assert not {*seeds[0]} & {*seeds[1]}, "whoever retries has seen what they came to"
+    check_invariants(database, study.name)
+
+
+def test_what_cannot_be_retried_says_what_to_do(database: Database) -> None:
+    study = create(database, trials=2, top=1)
+    with pytest.raises(SteeringError, match="has not failed"):
+        course.retry(database, study)
+    for claim in take_all(database):
+        finish(database, claim, state="PRUNED")
+    study = step(database, study.name)
+    assert study.stage == "failed"
+    with pytest.raises(SteeringError, match="trialfleet extend trivial --trials 3"):
+        course.retry(database, study)
+    assert course.extend(database, study, 3).stage == "search"
+
+
+def test_two_that_retry_at_once_count_the_failures_once(open_database: Open) -> None:
+    databases = [open_database() for _ in range(3)]
+    study = create(databases[0], trials=4, max_failures=1)
+    fail(databases[0], 2)
+    study = step(databases[0], study.name)
+
+    def retry(database: Database) -> int:
+        try:
+            return course.retry(database, study).max_failures
+        except SteeringError:  # somebody was faster
+            return 0
+
+    found = at_once(*(partial(retry, database) for database in databases))
+    assert sorted(found) == [0, 0, 3]
 
 
 def test_nothing_is_claimed_while_a_study_is_paused(database: Database) -> None:

@@ -20,6 +20,7 @@ from tests.support.studies import (
     expire,
     extend,
     finish,
+    send,
     states,
     take,
     take_all,
@@ -30,6 +31,7 @@ from trialfleet.errors import StudyFailedError
 from trialfleet.settings import Settings
 from trialfleet.store import leases, studies
 from trialfleet.store.artifacts import checkpoints
+from trialfleet.store.steering import course
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 from trialfleet.store.trials import reading
@@ -187,6 +189,43 @@ def test_too_many_failures_end_the_study_with_its_reasons_and_nothing_pending(
     assert take_all(database) == []
     # Whoever was at work on it learns at once that it is over.
     assert not extend(database, running)
+
+
+def test_a_study_that_fails_the_same_way_from_the_start_ends_early(database: Database) -> None:
+    create(database, trials=20, max_failures=10)
+    for number in range(3):
+        assert step(database, "trivial").stage == "search"
+        reason = {"reason": f"ValueError: seed {900 + number} is too large (mine.py:12)"}
+        finish(database, take(database), state="FAIL", attributes=reason)
+    study = step(database, "trivial")
+    assert study.stage == "failed"
+    assert study.reason == (
+        "each of 3 trials failed, and all alike: ValueError: seed 902 is too large (mine.py:12)"
+    )
+    check_invariants(database, "trivial")
+    # After a retry, as many are enough again; what failed before it is not among them.
+    course.retry(database, study)
+    for _ in range(2):
+        finish(database, take(database), state="FAIL", attributes={"reason": "KeyError: 'lr'"})
+    assert step(database, "trivial").stage == "search"
+    finish(database, take(database), state="FAIL", attributes={"reason": "KeyError: 'lr'"})
+    assert step(database, "trivial").stage == "failed"
+
+
+@pytest.mark.parametrize("why", ["another reason", "one counts", "one evaluates", "many at work"])
+def test_a_study_does_not_end_early_while_it_may_be_worth_it(database: Database, why: str) -> None:
+    study = create(database, trials=20, max_failures=10, train_steps=32)
+    if why == "one counts":
+        train_by_hand(database, study, take(database), scores=[1.0, 2.0])
+    if why == "one evaluates":
+        send(database, take(database), 16, [1.0, 2.0])
+    if why == "many at work":
+        for _ in range(4):
+            take(database)
+    for number in range(4):
+        reason = "it broke" if why != "another reason" or number else "it was broken"
+        finish(database, take(database), state="FAIL", attributes={"reason": reason})
+    assert step(database, "trivial").stage == "search"
 
 
 def test_failures_up_to_the_limit_are_replaced(database: Database) -> None:

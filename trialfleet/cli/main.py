@@ -35,6 +35,7 @@ from trialfleet.cli.commands.steer.delete import delete
 from trialfleet.cli.commands.steer.enqueue import enqueue
 from trialfleet.cli.commands.steer.extend import extend
 from trialfleet.cli.commands.steer.pause import pause, resume
+from trialfleet.cli.commands.steer.retry import retry
 from trialfleet.cli.commands.steer.stop import stop
 from trialfleet.cli.commands.steer.submit import submit
 from trialfleet.cli.show import console
@@ -102,6 +103,7 @@ app.command(
     )
 )(submit)
 app.command(epilog=_example("trialfleet extend cartpole --trials 200"))(extend)
+app.command(epilog=_example("trialfleet retry cartpole"))(retry)
 app.command(
     epilog=_example(
         "trialfleet enqueue cartpole learning_rate=1e-3 gamma=0.99",

@@ -1,4 +1,4 @@
-"""Where a study goes from here: stopped, extended, paused, resumed.
+"""Where a study goes from here: stopped, extended, retried, paused, resumed.
 
 Each is one transaction that holds the study's lock (`studies.lock`), under which claims are made
 and the final stage begins. So a claim sees the study as it was before or as it is after, and the
@@ -34,6 +34,12 @@ RESUME = text("""
 EXTEND = text("""
     UPDATE fleet.studies SET stage = 'search', budget = :budget, rules = rules AND stopped IS NULL,
         stopped = NULL, final_id = NULL, result = NULL, reason = NULL, ended_at = NULL
+    WHERE search_id = :search_id
+""")
+# What failed before is not counted again.
+RETRY = text("""
+    UPDATE fleet.studies SET stage = 'search', max_failures = :max_failures, final_id = NULL,
+        result = NULL, reason = NULL, ended_at = NULL
     WHERE search_id = :search_id
 """)
 RETIRE = text("""
@@ -134,18 +140,53 @@ def extend(database: Database, study: Study, trials: int) -> Study:
         if counts.failed > found.max_failures:
             raise SteeringError(
                 f"{counts.failed} trials of {study.name!r} failed, more than its"
-                f" search.max_failures ({found.max_failures}); run it under another name"
+                f" search.max_failures ({found.max_failures}); `trialfleet retry {study.name}` goes"
+                " on with it, once the cause is mended"
             )
         if found.final_id is not None:
-            _retire(connection, found)
+            _retire(connection, found, "extended")
         connection.execute(EXTEND, {"search_id": study.search_id, "budget": budget})
     return studies.read_again(database, study)
 
 
-def _retire(connection: Connection, study: Study) -> None:
+def retry(database: Database, study: Study) -> Study:
+    """Let a study that has failed go on, once its cause is mended.
+
+    Finished is final: trials that have failed stay so, others take their place, and
+    `search.max_failures` more may fail. A final stage that failed stays as Optuna's study
+    NAME.final.1 (2, 3, …), and there is another one, on other fresh seeds.
+
+    Returns:
+        The study as it stands then.
+
+    Raises:
+        SteeringError: It has not failed, or has nothing to try again.
+        VersionMismatchError, StudyMismatchError: This version cannot go on with it.
+        StudyDeletedError: It is gone.
+    """
+    studies.refuse_unusable(study)
+    with database.transaction() as connection:
+        found = studies.lock(connection, study)
+        if found.stage != "failed":
+            raise SteeringError(f"study {study.name!r} has not failed (it is at {found.stage!r})")
+        counts = reading.count(connection, study.search_id)
+        over = counts.counted >= found.budget or found.stopped is not None
+        if over and found.final_id is None and counts.failed <= found.max_failures:
+            raise SteeringError(
+                f"{found.reason}; no trial of {study.name!r} is left to try again, and `trialfleet"
+                f" extend {study.name} --trials {found.asked + 1}` (or more) gives it others"
+            )
+        if found.final_id is not None:
+            _retire(connection, found, "retried")
+        most = counts.failed + found.spec.search.max_failures
+        connection.execute(RETRY, {"search_id": study.search_id, "max_failures": most})
+    return studies.read_again(database, study)
+
+
+def _retire(connection: Connection, study: Study, why: str) -> None:
     """Make the final stage a former one; what of it is under way ends."""
     assert study.final_id is not None
-    leases.abandon(connection, study.final_id, "the study was extended")
+    leases.abandon(connection, study.final_id, f"the study was {why}")
     connection.execute(RETIRE, {"search_id": study.search_id})
     connection.execute(COUNT_FINALS, {"search_id": study.search_id})
     former = f"{study.final_name}.{study.finals + 1}"

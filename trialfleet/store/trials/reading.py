@@ -61,6 +61,12 @@ LAST_FAILED = text("""
     LEFT JOIN public.trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'reason'
     WHERE t.study_id = :study_id AND t.state = 'FAIL' ORDER BY t.number DESC LIMIT :limit
 """)
+PROGRESSING = text("""
+    SELECT EXISTS (
+        SELECT FROM public.trials t JOIN fleet.attempts a USING (trial_id)
+        WHERE t.study_id = :study_id AND t.state = 'RUNNING' AND a.ended_at IS NULL AND a.step > 0
+    )
+""")
 NAMES_TAKEN = text("""
     SELECT study_name FROM public.studies WHERE study_name = ANY(:names) ORDER BY study_name
 """)
@@ -171,6 +177,11 @@ def last_reasons(
     """Number and reason of the latest trials that failed, the latest first."""
     rows = connection.execute(LAST_FAILED, {"study_id": study_id, "limit": limit})
     return [(row.number, decoded(row.reason)) for row in rows]
+
+
+def progressing(connection: Connection, study_id: int) -> bool:
+    """Whether a trial under way has reported an evaluation."""
+    return bool(connection.scalar(PROGRESSING, {"study_id": study_id}))
 
 
 def names_taken(connection: Connection, names: Iterable[str]) -> list[str]:
