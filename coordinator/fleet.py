@@ -133,8 +133,7 @@ class Fleet:
     def _forget_workers(self) -> None:
         """Forget those that are gone and belong to no study; they hurry nobody."""
         if time.monotonic() >= self._forget_next:
-            with self._database.transaction() as connection:
-                workers.forget_gone(connection)
+            workers.forget_gone(self._database)
             self._forget_next = time.monotonic() + _FORGET_EVERY
 
     def _left_alone(self, search_id: int) -> bool:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from trialfleet.errors import StudyDeletedError
 from trialfleet.postgres.database import Postgres
+from trialfleet.postgres.outages import is_locked
 
 # Upper ends, in seconds, of the buckets of the time that a worker waits for a trial.
 CLAIM_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -43,12 +45,16 @@ CLAIMS = text("""
     FROM fleet.workers, unnest(claims) WITH ORDINALITY AS c (claims, place)
     WHERE study = :study GROUP BY c.place
 """)
+_TRIFLE = 0.1  # seconds to wait for a lock of what is only shown
 # A worker of a study is part of its figures, and goes with it. One of a fleet that serves none when
 # it ends is part of nothing.
 FORGET_GONE = text("""
-    DELETE FROM fleet.workers w
-    WHERE w.seen_at < now() - interval '1 day'
-      AND NOT EXISTS (SELECT FROM fleet.studies s WHERE s.name = w.study)
+    DELETE FROM fleet.workers WHERE worker IN (
+        SELECT worker FROM fleet.workers w
+        WHERE w.seen_at < now() - interval '1 day'
+          AND NOT EXISTS (SELECT FROM fleet.studies s WHERE s.name = w.study)
+        FOR UPDATE SKIP LOCKED
+    )
 """)
 # A trial given back is as it was before.
 KEPT_A_TRIAL = text("""
@@ -168,9 +174,16 @@ def live(connection: Connection, study: str) -> list[LiveWorker]:
     ]
 
 
-def forget_gone(connection: Connection) -> None:
-    """Forget the workers that were last seen a day ago, and belong to no study."""
-    connection.execute(FORGET_GONE)
+def forget_gone(database: Postgres) -> None:
+    """Forget the workers that were last seen a day ago, and belong to no study.
+
+    Where somebody has the table locked, that is left for the next time.
+    """
+    try:
+        database.call(FORGET_GONE, lock_seconds=_TRIFLE)
+    except OperationalError as exc:
+        if not is_locked(exc):
+            raise
 
 
 def kept_a_trial(connection: Connection, worker: str) -> bool:
