@@ -33,16 +33,22 @@ LANGUAGE sql IMMUTABLE AS $$
         AND (coalesce(kept.waiting, 0) > 0 OR fleet.may_begin(study, kept));
 $$;
 
--- Return the study of a trial that was lost and can be taken back: nobody has its row, or its
--- attempt's, locked at this moment. After a restart of PostgreSQL everybody gets one lease's time to
--- come back.
-CREATE FUNCTION fleet.lost_in(optuna_studies integer[]) RETURNS integer LANGUAGE sql AS $$
-    SELECT t.study_id FROM fleet.attempts a JOIN public.trials t ON t.trial_id = a.trial_id
-    WHERE a.ended_at IS NULL AND a.expires_at < now()
-      AND pg_postmaster_start_time() + a.lease < now()
-      AND t.study_id = ANY(optuna_studies)
-    LIMIT 1 FOR NO KEY UPDATE OF t, a SKIP LOCKED;
-$$;
+-- Return whether a trial of these was lost and can be taken back: nobody has its row, or its attempt's,
+-- locked at this moment. After a restart of PostgreSQL everybody gets one lease's time to come back.
+CREATE FUNCTION fleet.has_lost(optuna_studies integer[]) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM fleet.attempts a WHERE a.ended_at IS NULL AND a.expires_at < now()
+    ) THEN
+        RETURN false;
+    END IF;
+    PERFORM FROM fleet.attempts a JOIN public.trials t ON t.trial_id = a.trial_id
+        WHERE a.ended_at IS NULL AND a.expires_at < now()
+          AND pg_postmaster_start_time() + a.lease < now()
+          AND t.study_id = ANY(optuna_studies)
+        LIMIT 1 FOR NO KEY UPDATE OF t, a SKIP LOCKED;
+    RETURN FOUND;
+END $$;
 
 -- Claim a trial of one study, and open an attempt at it, in one transaction.
 --
@@ -95,7 +101,7 @@ BEGIN
             RETURN;
         END IF;
         IF i = 1 AND reap AND study.paused_at IS NULL THEN
-            expired := fleet.lost_in(ARRAY[study.search_id, study.final_id]) IS NOT NULL;
+            expired := fleet.has_lost(ARRAY[study.search_id, study.final_id]);
             IF expired THEN
                 RETURN;
             END IF;
@@ -202,7 +208,7 @@ BEGIN
     ) THEN
         SELECT s.name INTO study FROM fleet.studies s
             WHERE s.stage IN ('search', 'final') AND s.name <> ALL (reaped)
-              AND fleet.lost_in(ARRAY[s.search_id, s.final_id]) IS NOT NULL LIMIT 1;
+              AND fleet.has_lost(ARRAY[s.search_id, s.final_id]) LIMIT 1;
         IF FOUND THEN
             expired := true;
             RETURN;

@@ -4,37 +4,23 @@
 -- SECURITY DEFINER: whoever may change a trial may not write these tables by hand. What is deleted is
 -- not counted: a trial goes with its study, and the counters, too.
 
--- Count the changes of state of some trials of one study: where each was before (NULL if it is new)
--- and is now.
+-- Add to the counters of a study what one statement has changed, and number the trials that it ended.
 --
 -- The counters' row is the last that a transaction locks, and stays locked to its commit. So positions
 -- in fleet.finished are committed in their order, and who has read up to one has missed none before
 -- it. It is written once for a statement: a row that one transaction writes thousands of times takes
 -- longer each time.
 CREATE FUNCTION fleet.count(
-    study integer, trials integer[], before public.trialstate[], after public.trialstate[]
+    study integer, more_waiting bigint, more_running bigint, more_complete bigint,
+    more_pruned bigint, more_failed bigint, ending integer[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    ending integer[];
     last bigint;
 BEGIN
-    SELECT array_agg(c.trial ORDER BY c.trial) INTO ending
-        FROM unnest(trials, before, after) AS c (trial, before, after)
-        WHERE c.after IN ('COMPLETE', 'PRUNED', 'FAIL')
-          AND coalesce(c.before NOT IN ('COMPLETE', 'PRUNED', 'FAIL'), true);
     INSERT INTO fleet.counters AS c
         (study_id, waiting, running, complete, pruned, failed, finished)
-    SELECT study,
-        coalesce(sum(s.change) FILTER (WHERE s.state = 'WAITING'), 0),
-        coalesce(sum(s.change) FILTER (WHERE s.state = 'RUNNING'), 0),
-        coalesce(sum(s.change) FILTER (WHERE s.state = 'COMPLETE'), 0),
-        coalesce(sum(s.change) FILTER (WHERE s.state = 'PRUNED'), 0),
-        coalesce(sum(s.change) FILTER (WHERE s.state = 'FAIL'), 0),
-        coalesce(cardinality(ending), 0)
-    FROM (
-        SELECT -1 AS change, b.state FROM unnest(before) AS b (state)
-        UNION ALL SELECT 1, a.state FROM unnest(after) AS a (state)
-    ) s
+    VALUES (study, more_waiting, more_running, more_complete, more_pruned, more_failed,
+        coalesce(cardinality(ending), 0))
     ON CONFLICT (study_id) DO UPDATE SET
         waiting = c.waiting + excluded.waiting,
         running = c.running + excluded.running,
@@ -53,12 +39,18 @@ END $$;
 CREATE FUNCTION fleet.count_new_trials() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM fleet.count(n.study_id, n.trials, array_fill(NULL::public.trialstate,
-            ARRAY[cardinality(n.trials)]), n.states)
-        FROM (
-            SELECT study_id, array_agg(trial_id) AS trials, array_agg(state) AS states
-            FROM after GROUP BY study_id ORDER BY study_id
-        ) n;
+    PERFORM fleet.count(c.study_id, c.waiting, c.running, c.complete, c.pruned, c.failed, c.ending)
+    FROM (
+        SELECT study_id,
+            count(*) FILTER (WHERE state = 'WAITING') AS waiting,
+            count(*) FILTER (WHERE state = 'RUNNING') AS running,
+            count(*) FILTER (WHERE state = 'COMPLETE') AS complete,
+            count(*) FILTER (WHERE state = 'PRUNED') AS pruned,
+            count(*) FILTER (WHERE state = 'FAIL') AS failed,
+            array_agg(trial_id ORDER BY trial_id)
+                FILTER (WHERE state IN ('COMPLETE', 'PRUNED', 'FAIL')) AS ending
+        FROM after GROUP BY study_id ORDER BY study_id
+    ) c;
     RETURN NULL;
 END $$;
 CREATE TRIGGER fleet_count_new AFTER INSERT ON public.trials
@@ -67,13 +59,20 @@ CREATE TRIGGER fleet_count_new AFTER INSERT ON public.trials
 CREATE FUNCTION fleet.count_changed_trials() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM fleet.count(c.study_id, c.trials, c.before, c.after)
-        FROM (
-            SELECT a.study_id, array_agg(a.trial_id) AS trials, array_agg(b.state) AS before,
-                array_agg(a.state) AS after
-            FROM before b JOIN after a USING (trial_id) WHERE a.state <> b.state
-            GROUP BY a.study_id ORDER BY a.study_id
-        ) c;
+    PERFORM fleet.count(c.study_id, c.waiting, c.running, c.complete, c.pruned, c.failed, c.ending)
+    FROM (
+        SELECT a.study_id,
+            sum((a.state = 'WAITING')::integer - (b.state = 'WAITING')::integer) AS waiting,
+            sum((a.state = 'RUNNING')::integer - (b.state = 'RUNNING')::integer) AS running,
+            sum((a.state = 'COMPLETE')::integer - (b.state = 'COMPLETE')::integer) AS complete,
+            sum((a.state = 'PRUNED')::integer - (b.state = 'PRUNED')::integer) AS pruned,
+            sum((a.state = 'FAIL')::integer - (b.state = 'FAIL')::integer) AS failed,
+            array_agg(a.trial_id ORDER BY a.trial_id)
+                FILTER (WHERE a.state IN ('COMPLETE', 'PRUNED', 'FAIL')
+                          AND b.state IN ('WAITING', 'RUNNING')) AS ending
+        FROM before b JOIN after a USING (trial_id) WHERE a.state <> b.state
+        GROUP BY a.study_id ORDER BY a.study_id
+    ) c;
     RETURN NULL;
 END $$;
 CREATE TRIGGER fleet_count_changed AFTER UPDATE ON public.trials
