@@ -176,11 +176,11 @@ def _stand_by(database: Database, name: str) -> Study:
 
 def _look_at_search(database: Database, study: Study) -> None:
     counts = count(database, study.search_id)
-    if counts.failed > study.max_failures:
+    if reason := _fails_alike(database, study, counts):
+        _fail(database, study, reason)
+    elif counts.failed > study.max_failures:
         reasons = _last_reasons(database, study.search_id)
         _fail(database, study, f"{counts.failed} trials failed, the last: {reasons}")
-    elif reason := _fails_alike(database, study, counts):
-        _fail(database, study, reason)
     elif is_over(study, counts):
         finalists = begin_final(database, study)
         if finalists:

@@ -1,8 +1,9 @@
 """Processes that run other people's code: whatever such code starts ends with them.
 
-A process that leads a group, as those do that a shell, a supervisor or we start, has a watcher that
-ends the group when it dies in whatever way. In somebody else's group, and in a container, whose
-processes all end with its first, it ends what it has started at its own end.
+A process that has a group for itself, as those have that a shell, a supervisor or we start, has a
+watcher that ends the group when it dies in whatever way. In a group with others (`worker | tee log`
+in a shell is one), and in a container, whose processes all end with its first, it ends what it has
+started at its own end.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _watchers: list[subprocess.Popen[bytes]] = []
 def end_children_with_us() -> None:
     """Have no process that this one starts outlive it; call it before any is started."""
     atexit.register(end_children)
-    if os.getpgrp() != os.getpid() or os.getpid() == 1:
+    if os.getpgrp() != os.getpid() or os.getpid() == 1 or _shares_group():
         return
     # No file object: Python would close that at our end, before our exit code is ours to keep.
     watching, ours = os.pipe()
@@ -50,6 +51,18 @@ def end_children_with_us() -> None:
         os.register_at_fork(after_in_child=lambda: os.close(ours))
     finally:
         os.close(watching)
+
+
+def _shares_group() -> bool:
+    """Whether somebody else is in the group of this process, as far as Linux tells."""
+    ours = os.getpid()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            # The name before may hold anything; then come state, parent, and group.
+            fields = status.read_bytes().rpartition(b")")[2].split()
+            if int(fields[2]) == ours and status.parent.name != str(ours):
+                return True
+    return False
 
 
 def end_children() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -221,3 +223,45 @@ def test_a_run_leaves_nothing_of_its_workers(commands: Commands, database: Datab
     finally:
         for pid in filter(alive, pids):
             os.kill(pid, signal.SIGKILL)
+
+
+LEADER = """
+import sys
+from trialfleet import processes
+sys.stdin.readline()
+processes.end_children_with_us()
+print(*(each.pid for each in processes._watchers), file=sys.stderr, flush=True)
+print("the last line", flush=True)
+"""
+READER = """
+import os, sys
+told = int(sys.argv[1])
+lines = sys.stdin.read()
+os.read(told, 1)
+print(lines, end="", flush=True)
+"""
+
+
+def test_who_reads_what_a_worker_prints_outlives_it() -> None:
+    """`trialfleet worker STUDY | tee log` is one process group, which the worker leads."""
+    waits, goes = os.pipe()
+    prints, into = os.pipe()
+    pipe = subprocess.PIPE
+    leader = subprocess.Popen(
+        [sys.executable, "-c", LEADER], stdin=pipe, stdout=into, stderr=pipe, process_group=0
+    )
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READER, str(waits)],
+        stdin=prints,
+        stdout=pipe,
+        pass_fds=[waits],
+        process_group=leader.pid,
+    )
+    for descriptor in (waits, prints, into):
+        os.close(descriptor)
+    _, told = leader.communicate(b"begin\n", timeout=60)
+    watchers = [int(pid) for pid in told.split()]
+    assert wait_until(lambda: not any(map(alive, watchers)), 60)
+    os.close(goes)
+    printed, _ = reader.communicate(timeout=60)
+    assert (reader.returncode, printed) == (0, b"the last line\n")

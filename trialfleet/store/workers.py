@@ -15,7 +15,7 @@ from trialfleet.postgres.outages import is_locked
 # Upper ends, in seconds, of the buckets of the time that a worker waits for a trial.
 CLAIM_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
-# The function says what it asks: migrations/versions/0010_figures.py.
+# The function says what it asks: migrations/functions/attempts.sql.
 BEAT = text("""
     SELECT * FROM fleet.beat(:fence, :worker, :study, :host, :pid, :version,
         :trial_number, :step, :steps_per_second,

@@ -11,7 +11,7 @@ from trialfleet.store.leases import Claim, refusals
 from trialfleet.store.metrics import Metric, array_text
 from trialfleet.store.storage import Database
 
-# The function says what it locks, and why: migrations/versions/0009_reports.py.
+# The function says what it locks, and why: migrations/functions/attempts.sql.
 REPORT = text("""
     SELECT * FROM fleet.report(:fence, :trial_id, :sent,
         CAST(:steps AS bigint[]), CAST(:returns AS float8[]), CAST(:metric_steps AS bigint[]),

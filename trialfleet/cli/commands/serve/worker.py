@@ -26,7 +26,9 @@ def worker(
     with_parent: Annotated[
         bool, typer.Option("--with-parent", help="Stop when the parent process is gone.")
     ] = False,
-    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
+    parent: Annotated[
+        int | None, typer.Option(hidden=True, help="Descriptor that the parent process reads.")
+    ] = None,
     allow_import: AllowImport = None,
 ) -> None:
     """Pull trials of a study and train them until the study has ended.
