@@ -26,6 +26,7 @@ from tests.support.studies import (
 )
 from trialfleet.errors import StudyDeletedError, StudyMismatchError
 from trialfleet.store import leases, studies
+from trialfleet.store.steering import course
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
 
@@ -167,6 +168,45 @@ def test_a_trial_is_not_deleted_without_its_study(database: Database) -> None:
     with pytest.raises(DBAPIError, match="goes only with its study"):
         delete_trial()
     assert states(database, study.search_id) == [(0, "COMPLETE")]
+
+
+def test_a_deletion_that_was_taken_back_does_not_hide_the_next(database: Database) -> None:
+    # Deletions are looked at once for each study; a savepoint forgets what was said after it.
+    create(database)
+    claims = [take(database), take(database)]
+    for claim in claims:
+        finish(database, claim, attributes={"key": 1})
+    gone = text("DELETE FROM public.trial_user_attributes WHERE trial_id = :trial_id")
+    before = rows(database)
+
+    def delete_rows() -> None:
+        with database.transaction() as connection:
+            with connection.begin_nested() as savepoint:
+                connection.execute(gone, {"trial_id": claims[0].trial_id})
+                savepoint.rollback()
+            connection.execute(gone, {"trial_id": claims[1].trial_id})
+
+    with pytest.raises(DBAPIError, match="rows of trial 2 go only with its study"):
+        delete_rows()
+    assert rows(database) == before
+
+
+def test_a_trial_of_a_former_final_stage_is_not_deleted_alone(database: Database) -> None:
+    study = at_final(database)
+    course.extend(database, study, 4)
+    with database.transaction() as connection:
+        former = connection.scalar(text("SELECT final_id FROM fleet.former_finals"))
+
+    def delete_trials() -> None:
+        with database.transaction() as connection:
+            connection.execute(
+                text("DELETE FROM public.trials WHERE study_id = :former"), {"former": former}
+            )
+
+    with pytest.raises(DBAPIError, match="goes only with its study"):
+        delete_trials()
+    delete(database)
+    assert rows(database) == {}
 
 
 def test_stock_studies_beside_ours_are_optunas_own_affair(database: Database) -> None:
