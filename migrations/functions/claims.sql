@@ -35,19 +35,29 @@ $$;
 
 -- Return whether a trial of these was lost and can be taken back: nobody has its row, or its attempt's,
 -- locked at this moment. After a restart of PostgreSQL everybody gets one lease's time to come back.
+--
+-- The look is undone, so nothing stays locked. SKIP LOCKED keeps the lock of a trial whose attempt it
+-- then finds locked, and a claim goes on to wait for the study, which comes first in the order of locks.
 CREATE FUNCTION fleet.has_lost(optuna_studies integer[]) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    lost boolean;
 BEGIN
     IF NOT EXISTS (
         SELECT FROM fleet.attempts a WHERE a.ended_at IS NULL AND a.expires_at < now()
     ) THEN
         RETURN false;
     END IF;
-    PERFORM FROM fleet.attempts a JOIN public.trials t ON t.trial_id = a.trial_id
-        WHERE a.ended_at IS NULL AND a.expires_at < now()
-          AND pg_postmaster_start_time() + a.lease < now()
-          AND t.study_id = ANY(optuna_studies)
-        LIMIT 1 FOR NO KEY UPDATE OF t, a SKIP LOCKED;
-    RETURN FOUND;
+    BEGIN
+        PERFORM FROM fleet.attempts a JOIN public.trials t ON t.trial_id = a.trial_id
+            WHERE a.ended_at IS NULL AND a.expires_at < now()
+              AND pg_postmaster_start_time() + a.lease < now()
+              AND t.study_id = ANY(optuna_studies)
+            LIMIT 1 FOR NO KEY UPDATE OF t, a SKIP LOCKED;
+        lost := FOUND;
+        RAISE EXCEPTION 'that was a look' USING ERRCODE = 'FL000';
+    EXCEPTION WHEN SQLSTATE 'FL000' THEN
+        RETURN lost;
+    END;
 END $$;
 
 -- Claim a trial of one study, and open an attempt at it, in one transaction.

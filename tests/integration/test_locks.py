@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -28,7 +29,7 @@ from tests.support.studies import (
 from trialfleet.errors import DatabaseLockedError
 from trialfleet.postgres.outages import is_locked, is_outage
 from trialfleet.postgres.retry import patiently
-from trialfleet.postgres.waiting import REPLY_TIMEOUT, set_reply_timeout, unhurried
+from trialfleet.postgres.waiting import REPLY_TIMEOUT, set_reply_timeout, unhurried, wait_until
 from trialfleet.settings import Settings
 from trialfleet.store import leases, studies
 from trialfleet.store.leases import Claim
@@ -208,6 +209,25 @@ def test_a_lost_trial_that_somebody_has_locked_is_passed_over(
     assert [each.number for each in leases.reap(worker, "trivial")] == [0]
     assert outcomes(worker, lost) == ["lost"]
     assert states(worker, study.search_id) == [(0, "WAITING"), (1, "RUNNING")]
+
+
+def test_a_claim_that_waits_for_its_study_holds_no_lost_trial(open_database: Open) -> None:
+    """Whoever has the study may want the trial next, as a deletion does, and waits for no claim."""
+    hand, other, waiting = open_database(), open_database(), open_database()
+    create(hand)
+    take(hand)
+    expire(hand)
+    with (
+        somebody(other, LEASE_ROW),
+        hand.engine.connect() as deleting,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        deleting.execute(text(STUDY_ROW))
+        claiming = pool.submit(take, waiting)
+        assert wait_until(lambda: any("fleet.claim(" in each for each in busy(hand)), 60)
+        deleting.execute(text(f"{TRIAL_ROW} NOWAIT"))
+        deleting.rollback()
+        assert claiming.result(60).number == 1
 
 
 def test_a_trial_that_is_locked_after_it_was_found_lost_is_asked_for_once(
