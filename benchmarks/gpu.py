@@ -19,7 +19,7 @@ import torch
 from benchmarks.settings import SETTINGS, TIMED_STEPS
 from trialfleet.errors import UsageError
 from worker.provenance import find_device, hardware
-from worker.trainers.dqn import graphs
+from worker.trainers.dqn.gpu import cuda_graphs
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.trainer import Training
 from worker.trainers.protocol import Job
@@ -38,13 +38,13 @@ def seconds(params: Params, agents: int, steps: int, device: str, *, recorded: b
         score_episodes=1,
         device=device,
     )
-    recorders = dict(graphs.RECORDERS)
+    recorders = dict(cuda_graphs.RECORDERS)
     if not recorded:
-        graphs.RECORDERS.clear()
+        cuda_graphs.RECORDERS.clear()
     try:
         training = Training(job, tensors=True)
     finally:
-        graphs.RECORDERS.update(recorders)
+        cuda_graphs.RECORDERS.update(recorders)
     for _ in training._train():
         pass
     training.segment = 1

@@ -28,8 +28,8 @@ from worker.lanes import Lanes
 from worker.loop import Worker
 from worker.stop import Stop, StopRequested
 from worker.trainers.dqn import trainer
-from worker.trainers.dqn.program import Program
-from worker.trainers.dqn.requests import Segment
+from worker.trainers.dqn.gpu.program import Program
+from worker.trainers.dqn.gpu.requests import Segment
 from worker.trainers.dqn.trainer import Training
 from worker.trainers.protocol import Evaluation, Score
 from worker.trainers.threads import use_one_thread

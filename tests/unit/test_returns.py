@@ -19,8 +19,8 @@ from tests.unit.function.test_training import training as own_training
 from trialfleet.study.file import parse
 from trialfleet.study.returns import _STEPS, OutsideReturnsError, Returns
 from trialfleet.study.spec import Spec
+from worker.trainers.dqn.builtin_envs import world_of
 from worker.trainers.dqn.trainer import Training
-from worker.trainers.dqn.worlds import world_of
 from worker.trainers.function.trainer import Training as OwnTraining
 from worker.trainers.protocol import Evaluation, Score
 

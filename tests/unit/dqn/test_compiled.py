@@ -19,9 +19,9 @@ import torch
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import ends, evaluations, fingerprint, numbers, training
 from worker.trainers.dqn import compiled
+from worker.trainers.dqn.builtin_envs import world_of
 from worker.trainers.dqn.compiled import environments, learning, vectors
 from worker.trainers.dqn.compiled.products import padded
-from worker.trainers.dqn.worlds import world_of
 from worker.trainers.environment import Environment, Wrapping
 from worker.trainers.protocol import Evaluation, NonFiniteError, Progress, Score
 

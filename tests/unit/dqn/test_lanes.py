@@ -14,10 +14,10 @@ import torch
 from tests.support import card
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import ends, fingerprint, numbers, training
-from worker.trainers.dqn import graphs, on_device, rendezvous
+from worker.trainers.dqn.gpu import backend, cuda_graphs, scheduler
+from worker.trainers.dqn.gpu.program import Program
+from worker.trainers.dqn.gpu.requests import Segment
 from worker.trainers.dqn.params import Params
-from worker.trainers.dqn.program import Program
-from worker.trainers.dqn.requests import Segment
 from worker.trainers.dqn.trainer import Training
 from worker.trainers.protocol import Evaluation, Score
 
@@ -31,9 +31,9 @@ OTHERS = [
 
 @pytest.fixture(autouse=True)
 def _no_program_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(on_device, "_programs", [])
+    monkeypatch.setattr(backend, "_programs", [])
     yield
-    assert on_device._programs == []
+    assert backend._programs == []
 
 
 @pytest.fixture
@@ -140,9 +140,9 @@ def test_what_is_recorded_is_of_the_trials_that_are_there(monkeypatch: pytest.Mo
         straight = lane(params, seeds)
         list(straight.run())
         wanted.append(finish(straight))  # what comes out once it is done
-    monkeypatch.setattr(rendezvous, "_PAUSE", 0.0)  # nobody else is there to be waited for
+    monkeypatch.setattr(scheduler, "_PAUSE", 0.0)  # nobody else is there to be waited for
     with card.inserted() as device:
-        monkeypatch.setitem(graphs.RECORDERS, card.NAME, lambda: device.record)
+        monkeypatch.setitem(cuda_graphs.RECORDERS, card.NAME, lambda: device.record)
         first = lane(OTHERS[1], lanes=2, device=card.NAME)
         staying = lane(OTHERS[2], (5, 6), lanes=2, device=card.NAME)
         others, events = staying.run(), first.run()
@@ -196,13 +196,13 @@ def test_a_checkpoint_of_one_lane_is_gone_on_with_in_another() -> None:
 
 def test_other_shapes_have_programs_of_their_own() -> None:
     lanes = [lane(), lane(replace(PARAMS, net_arch=(8,))), training(seeds=(1,), tensors=True)]
-    assert len(on_device._programs) == 3
+    assert len(backend._programs) == 3
     for each in lanes:
         each.close()
 
 
 def test_more_trials_than_lanes_make_another_program() -> None:
     lanes = [lane() for _ in range(4)]
-    assert len(on_device._programs) == 2
+    assert len(backend._programs) == 2
     for each in lanes:
         each.close()

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trialfleet.study.returns import OutsideReturnsError
+from worker.trainers.dqn.backend import make_parts
 from worker.trainers.dqn.episodes import Episodes, mean_return_of_ended
 from worker.trainers.dqn.network import KeptNetworks, StackedNetwork
 from worker.trainers.dqn.params import Params
-from worker.trainers.dqn.parts import make_parts
 from worker.trainers.dqn.randomness import Purpose, epsilon, streams
 from worker.trainers.environment import FLOAT32_MOST
 from worker.trainers.protocol import Evaluation, Event, Job, NonFiniteError, Progress, Score
@@ -40,7 +40,7 @@ class Training:
 
         Args:
             job: What to train.
-            tensors: See `worker.trainers.dqn.parts.make_parts`.
+            tensors: See `worker.trainers.dqn.backend.make_parts`.
         """
         if job.train_steps % job.eval_every:
             raise ValueError(

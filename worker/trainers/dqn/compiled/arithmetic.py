@@ -15,9 +15,9 @@ from functools import cache
 
 import numpy as np
 
+from worker.trainers.dqn.builtin_envs import WORLDS
 from worker.trainers.dqn.compiled.environments import ACROBOT, NUMBERS, TWO, step
 from worker.trainers.dqn.compiled.products import dots
-from worker.trainers.dqn.worlds import WORLDS
 
 # (1 + 2^-12)² is 1 + 2^-11 + 2^-24, whose last part is lost where the product is rounded first.
 _NEAR_ONE, _SQUARE_ROUNDED = 1 + 2**-12, 1 + 2**-11

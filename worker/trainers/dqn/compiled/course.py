@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
+from worker.trainers.dqn.builtin_envs import World
 from worker.trainers.dqn.compiled import segments
 from worker.trainers.dqn.compiled.acting import Acting
 from worker.trainers.dqn.compiled.environments import NUMBERS, TWO
@@ -16,7 +17,6 @@ from worker.trainers.dqn.network import StackedNetwork
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.randomness import Purpose, env_seeds, exploration, streams
 from worker.trainers.dqn.stepping import Steps
-from worker.trainers.dqn.worlds import World
 from worker.trainers.protocol import Job
 
 _STEPS_PER_CALL = 10_000  # as many take some 20 ms without any learning

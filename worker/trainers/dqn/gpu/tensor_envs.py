@@ -94,7 +94,7 @@ def _always(reward: float) -> Callable[[Tensor], Tensor]:
     return lambda terminated: torch.full_like(terminated, reward, dtype=torch.float64)
 
 
-# By the name of `worker.trainers.dqn.worlds.World`.
+# By the name of `worker.trainers.dqn.builtin_envs.World`.
 TENSOR_ENVS = {
     "CartPole": TensorEnv(_cartpole, _always(1.0), _as_it_is),
     "Acrobot": TensorEnv(_acrobot, lambda terminated: terminated.double() - 1.0, _angles),

@@ -9,14 +9,14 @@ import numpy as np
 
 from worker.trainers import envs
 from worker.trainers.dqn.agent import Agent
+from worker.trainers.dqn.builtin_envs import World, world_of
+from worker.trainers.dqn.gpu.backend import OnDevice
 from worker.trainers.dqn.network import StackedNetwork
-from worker.trainers.dqn.on_device import OnDevice
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.randomness import Purpose, streams
 from worker.trainers.dqn.replay import ReplayMemory
 from worker.trainers.dqn.scaling import Normalizer
 from worker.trainers.dqn.stepping import Acting, EveryEnv, Learn, Stepping
-from worker.trainers.dqn.worlds import World, world_of
 from worker.trainers.protocol import Job
 
 

@@ -1,4 +1,4 @@
-"""A trial in a lane of a `worker.trainers.dqn.program`, alone or beside others of its shape."""
+"""A trial in a lane of a `worker.trainers.dqn.gpu.program`, alone or beside others of its shape."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import replace
 import numpy as np
 
 from worker.trainers.dqn.agent import Agent
+from worker.trainers.dqn.builtin_envs import World
 from worker.trainers.dqn.episodes import Episodes
+from worker.trainers.dqn.gpu.program import Program
+from worker.trainers.dqn.gpu.requests import OWN, Play, Segment, Shape, Trial
 from worker.trainers.dqn.network import StackedNetwork
 from worker.trainers.dqn.params import Params
-from worker.trainers.dqn.program import Program
 from worker.trainers.dqn.randomness import Purpose, streams
 from worker.trainers.dqn.replay import ReplayMemory
-from worker.trainers.dqn.requests import OWN, Play, Segment, Shape, Trial
 from worker.trainers.dqn.stepping import Steps
-from worker.trainers.dqn.worlds import World
 from worker.trainers.protocol import Job
 
 # The programs of this process, whose lanes trials take as they come and go.

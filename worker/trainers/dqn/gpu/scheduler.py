@@ -1,6 +1,6 @@
 """Threads that ask for the same kind of work at about the same time, which one of them then does.
 
-Each lane of a program (`worker.trainers.dqn.on_device`) is trained by a thread of its own, which
+Each lane of a program (`worker.trainers.dqn.gpu.backend`) is trained by a thread of its own, which
 also reports, and waits for the database. Where all of them have come to the same point, the next
 stretch is computed for all at once, by whichever thread is there to do it.
 """

@@ -22,17 +22,17 @@ from torch import Tensor
 
 from worker.trainers.dqn.agent import Agent
 from worker.trainers.dqn.episodes import Episodes
-from worker.trainers.dqn.graphs import Graphs
+from worker.trainers.dqn.gpu.cuda_graphs import Graphs
+from worker.trainers.dqn.gpu.requests import Play, Segment, Shape
+from worker.trainers.dqn.gpu.scheduler import Rendezvous
+from worker.trainers.dqn.gpu.steps import GreedyWalk, Walk
+from worker.trainers.dqn.gpu.tensor_envs import TENSOR_ENVS
 from worker.trainers.dqn.learning import Learning
 from worker.trainers.dqn.network import StackedNetwork
 from worker.trainers.dqn.randomness import Purpose, env_seeds, exploration
-from worker.trainers.dqn.rendezvous import Rendezvous
 from worker.trainers.dqn.replay import ReplayMemory
-from worker.trainers.dqn.requests import Play, Segment, Shape
 from worker.trainers.dqn.stack import make_stack
 from worker.trainers.dqn.stepping import Steps
-from worker.trainers.dqn.tensors import TENSOR_ENVS
-from worker.trainers.dqn.walk import GreedyWalk, Walk
 
 _STEPS_PER_LOOK = 16  # of greedy episodes, before it is asked whether any goes on: that is a wait
 

@@ -1,6 +1,6 @@
 """Environments that are steps of our own, too, and where their episodes start.
 
-As machine code in `worker.trainers.dqn.compiled`, as tensors in `worker.trainers.dqn.tensors`.
+As machine code in `worker.trainers.dqn.compiled`, as tensors in `worker.trainers.dqn.gpu`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a `worker.trainers.dqn.program` is asked for, and by which trials."""
+"""What a `worker.trainers.dqn.gpu.program` is asked for, and by which trials."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.trainers.dqn.agent import Agent
+from worker.trainers.dqn.builtin_envs import World
 from worker.trainers.dqn.episodes import Episodes
+from worker.trainers.dqn.gpu.scheduler import Request
 from worker.trainers.dqn.network import StackedNetwork
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.randomness import Purpose, replay_words, streams
-from worker.trainers.dqn.rendezvous import Request
 from worker.trainers.dqn.replay import ReplayMemory
 from worker.trainers.dqn.stepping import Steps
-from worker.trainers.dqn.worlds import World
 from worker.trainers.protocol import Job
 
 # Hyperparameters that each trial of a program has its own of.

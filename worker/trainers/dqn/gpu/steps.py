@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from worker.trainers.dqn.gpu.tensor_envs import TensorEnv
 from worker.trainers.dqn.network import StackedNetwork
-from worker.trainers.dqn.tensors import TensorEnv
 
 
 class Walk:

@@ -14,13 +14,13 @@ import torch
 from tests.support import card
 from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import ends, fingerprint, training
-from worker.trainers.dqn import graphs
-from worker.trainers.dqn.on_device import OnDevice
+from worker.trainers.dqn.builtin_envs import world_of
+from worker.trainers.dqn.gpu import cuda_graphs
+from worker.trainers.dqn.gpu.backend import OnDevice
+from worker.trainers.dqn.gpu.tensor_envs import TENSOR_ENVS
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.stepping import Steps
-from worker.trainers.dqn.tensors import TENSOR_ENVS
 from worker.trainers.dqn.trainer import Training
-from worker.trainers.dqn.worlds import world_of
 from worker.trainers.protocol import Evaluation
 
 ENVS = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0"]
@@ -139,7 +139,7 @@ def test_a_gpu_repeats_what_it_has_recorded(
     params = replace(PARAMS, precision=precision)
     wanted = fingerprint(on_device("CartPole-v1", params))
     with card.inserted() as device:
-        monkeypatch.setitem(graphs.RECORDERS, card.NAME, lambda: device.record)
+        monkeypatch.setitem(cuda_graphs.RECORDERS, card.NAME, lambda: device.record)
         found = on_card(params)
         assert fingerprint(found) == wanted
         assert isinstance(found._stepping, OnDevice)
