@@ -1,7 +1,7 @@
 """Several lanes in one process: each is a whole worker, with a thread of its own.
 
 Every lane has its lease, its heartbeat, its connections and its row in `fleet.workers`. They share
-the process, and on a GPU the program that trains their trials (`worker.trainers.dqn.gpu.program`).
+the process, and on a GPU the program that trains their trials (`worker.trainers.dqn.gpu`).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from tests.unit.dqn.settings import PARAMS
 from tests.unit.dqn.short import ends, fingerprint, training
 from worker.trainers.dqn.builtin_envs import world_of
 from worker.trainers.dqn.gpu import cuda_graphs
-from worker.trainers.dqn.gpu.backend import OnDevice
+from worker.trainers.dqn.gpu.backend import GpuStepping
 from worker.trainers.dqn.gpu.tensor_envs import TENSOR_ENVS
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.stepping import Steps
@@ -102,7 +102,7 @@ def test_a_gpu_trains_with_it(env_id: str) -> None:
     list(wanted._train())
     with card.inserted():
         found = on_card(env_id=env_id)
-        assert isinstance(found._stepping, OnDevice)
+        assert isinstance(found._stepping, GpuStepping)
         list(found._train())
         for name, array in wanted.state().items():
             assert np.array_equal(array, found.state()[name]), name
@@ -142,7 +142,7 @@ def test_a_gpu_repeats_what_it_has_recorded(
         monkeypatch.setitem(cuda_graphs.RECORDERS, card.NAME, lambda: device.record)
         found = on_card(params)
         assert fingerprint(found) == wanted
-        assert isinstance(found._stepping, OnDevice)
+        assert isinstance(found._stepping, GpuStepping)
         recorded = found._stepping._program._graphs._recorded
         kinds = {name[0] for name in recorded if isinstance(name, tuple)}
         assert kinds == {"step", "update", "play"}

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name PyTorch's own documentation gives it
 from torch import Tensor
 
-from worker.trainers.dqn.learning import Learning
+from worker.trainers.dqn.learning import Learning, Stack, make_stack
 from worker.trainers.dqn.params import Params
-from worker.trainers.dqn.replay import Batches
-from worker.trainers.dqn.stack import Stack, make_stack
+from worker.trainers.dqn.randomness import Purpose, streams
+from worker.trainers.dqn.replay import Batches, ReplayMemory
+from worker.trainers.protocol import Job
 
 # A unit that no longer fires leaves Adam's averages to decay into the subnormal numbers and to stay
 # there (the smallest one times 0.9 rounds to itself), where every step takes several times as long.
@@ -140,3 +141,43 @@ class Agent:
             )
         for name, moment in self.moments.items():
             moment.copy_(state[f"adam.{name}"])
+
+
+def make_agents(
+    job: Job,
+    params: Params,
+    *,
+    observation_size: int,
+    actions: int,
+    stack: Stack | None = None,
+    at: slice = slice(None),
+    storage: Tensor | None = None,
+) -> tuple[Agent, ReplayMemory]:
+    """Make the agents of a job, and the memory of what they experience.
+
+    Args:
+        job: What to train.
+        params: Its hyperparameters.
+        observation_size: O.
+        actions: A.
+        stack: See `Agent`.
+        at: See `Agent`.
+        storage: See `ReplayMemory`.
+    """
+    agent = Agent(
+        params=params,
+        observation_size=observation_size,
+        actions=actions,
+        generators=[np.random.default_rng(s) for s in streams(job.seeds, 0, Purpose.NETWORK)],
+        device=job.device,
+        stack=stack,
+        at=at,
+    )
+    replay = ReplayMemory(
+        stack=len(job.seeds),
+        capacity=min(params.buffer_size, job.train_steps),
+        observation_size=observation_size,
+        device=job.device,
+        storage=storage,
+    )
+    return agent, replay

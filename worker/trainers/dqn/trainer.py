@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trialfleet.study.returns import OutsideReturnsError
-from worker.trainers.dqn.backend import make_parts
+from worker.trainers.dqn.backend import choose_backend
 from worker.trainers.dqn.episodes import Episodes, mean_return_of_ended
 from worker.trainers.dqn.network import KeptNetworks, StackedNetwork
 from worker.trainers.dqn.params import Params
@@ -40,7 +40,7 @@ class Training:
 
         Args:
             job: What to train.
-            tensors: See `worker.trainers.dqn.backend.make_parts`.
+            tensors: See `worker.trainers.dqn.backend.choose_backend`.
         """
         if job.train_steps % job.eval_every:
             raise ValueError(
@@ -49,7 +49,7 @@ class Training:
         self._job, self._params = job, Params(**job.knobs)
         self.segment = 0  # segments done
         self.segments = job.train_steps // job.eval_every
-        self._agent, self._replay, self._stepping, self._normalizer = make_parts(
+        self._agent, self._replay, self._stepping, self._normalizer = choose_backend(
             job, self._params, tensors=tensors
         )
         self._kept = KeptNetworks(self._agent.online)

@@ -8,16 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from worker.trainers.dqn.agent import Agent
+from worker.trainers.dqn.agent import make_agents
 from worker.trainers.dqn.builtin_envs import World
 from worker.trainers.dqn.episodes import Episodes
 from worker.trainers.dqn.gpu.program import Program
 from worker.trainers.dqn.gpu.requests import OWN, Play, Segment, Shape, Trial
 from worker.trainers.dqn.network import StackedNetwork
 from worker.trainers.dqn.params import Params
-from worker.trainers.dqn.randomness import Purpose, streams
-from worker.trainers.dqn.replay import ReplayMemory
 from worker.trainers.dqn.stepping import Steps
+from worker.trainers.envs import EnvShape
 from worker.trainers.protocol import Job
 
 # The programs of this process, whose lanes trials take as they come and go.
@@ -46,15 +45,14 @@ def _leave(program: Program, lane: int) -> None:
             _programs.remove(program)
 
 
-class OnDevice:
+class GpuStepping:
     """The agents of a job in tensor code; see `worker.trainers.dqn.stepping.Stepping`.
 
     Args:
         job: What to train, and on which device.
         params: Its knobs.
         world: Where its agents act.
-        observation_size: What they see.
-        limit: Steps of the longest episode.
+        shape: What is to be known of that.
 
     Attributes:
         trial: What it is for its program.
@@ -62,9 +60,7 @@ class OnDevice:
 
     portable = False
 
-    def __init__(
-        self, job: Job, params: Params, *, world: World, observation_size: int, limit: int
-    ) -> None:
+    def __init__(self, job: Job, params: Params, *, world: World, shape: EnvShape) -> None:
         defaults = Params()
         capacity = min(params.buffer_size, job.train_steps)
         own = {name: getattr(defaults, name) for name in OWN}
@@ -73,10 +69,10 @@ class OnDevice:
                 lanes=job.lanes,
                 agents=len(job.seeds),
                 world=world,
-                limit=limit,
+                limit=shape.max_episode_steps,
                 eval_every=job.eval_every,
                 capacity=capacity,
-                observation_size=observation_size,
+                observation_size=shape.observation_size,
                 params=replace(params, buffer_size=capacity, **own),
                 device=job.device,
             )
@@ -92,19 +88,13 @@ class OnDevice:
         """The job's agents and what they remember, as rows of the program's tensors."""
         shape = self._program.shape
         at = slice(self._lane * shape.agents, (self._lane + 1) * shape.agents)
-        agent = Agent(
-            params=params,
+        agent, replay = make_agents(
+            job,
+            params,
             observation_size=shape.observation_size,
             actions=shape.world.actions,
-            generators=[np.random.default_rng(s) for s in streams(job.seeds, 0, Purpose.NETWORK)],
-            device=job.device,
             stack=self._program.stack,
             at=at,
-        )
-        replay = ReplayMemory(
-            stack=shape.agents,
-            capacity=shape.capacity,
-            observation_size=shape.observation_size,
             storage=self._program.storage[at],
         )
         return Trial(job=job, params=params, agent=agent, replay=replay)
