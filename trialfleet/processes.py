@@ -47,8 +47,10 @@ def end_children_with_us() -> None:
         os.close(ours)
     else:
         _watchers.append(watcher)
-        # A forked child has a copy of our end, and would be waited for.
-        os.register_at_fork(after_in_child=lambda: os.close(ours))
+        # A forked child has a copy of our end, and would be waited for. Its own children have none:
+        # the number may be that of a file which it has opened.
+        copies = [ours]
+        os.register_at_fork(after_in_child=lambda: copies and os.close(copies.pop()))
     finally:
         os.close(watching)
 

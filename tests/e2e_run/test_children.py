@@ -265,3 +265,37 @@ def test_who_reads_what_a_worker_prints_outlives_it() -> None:
     os.close(goes)
     printed, _ = reader.communicate(timeout=60)
     assert (reader.returncode, printed) == (0, b"the last line\n")
+
+
+FORKING_TWICE = """
+import os
+from trialfleet import processes
+processes.end_children_with_us()
+
+
+def code_of(process):
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+child = os.fork()
+if child == 0:
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]
+    grandchild = os.fork()
+    if grandchild == 0:
+        for each in opened:
+            os.fstat(each)
+        os._exit(0)
+    os._exit(code_of(grandchild))
+os._exit(code_of(child))
+"""
+
+
+def test_what_a_forked_child_opens_its_own_children_have_too() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKING_TWICE],
+        capture_output=True,
+        start_new_session=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr.decode()) == (0, "")
