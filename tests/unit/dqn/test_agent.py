@@ -1,18 +1,19 @@
-"""One batched update against S separate, plainly written ones."""
+"""Agents side by side: whose updates are whose, the target network, and what a state holds.
+
+That an update is the right one is for `test_reference`.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from tests.unit.dqn.settings import PARAMS
+from tests.unit.dqn.test_reference import network_of
 from worker.trainers.dqn.agent import Agent
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.replay import Batches
@@ -44,84 +45,6 @@ def batches(count: int, scale: float = 1.0) -> list[Batches]:
         )
         for _ in range(count)
     ]
-
-
-class PlainDqn:
-    """One agent by the book: torch.nn, Adam, clip_grad_norm_."""
-
-    def __init__(self, params: Params, flat: torch.Tensor) -> None:
-        self.params = params
-        self.online, self.target = self._network(flat), self._network(flat)
-        self.adam = torch.optim.Adam(self.online.parameters(), lr=params.learning_rate)
-        self.norms: list[float] = []
-
-    def _network(self, flat: torch.Tensor) -> nn.Sequential:
-        layers: list[nn.Module] = []
-        at = 0
-        for i, o in pairwise((O, *self.params.net_arch, A)):
-            linear = nn.Linear(i, o)
-            with torch.no_grad():
-                linear.weight.copy_(flat[at : at + i * o].view(o, i))
-                linear.bias.copy_(flat[at + i * o : at + i * o + o])
-            at += i * o + o
-            layers += [linear, nn.ReLU()]
-        return nn.Sequential(*layers[:-1])
-
-    def update(self, batches: Batches, agent: int) -> float:
-        return sum(self._step(*(part[k, agent].mT for part in batches)) for k in range(K))
-
-    def _step(
-        self, states: torch.Tensor, a_tm1: torch.Tensor, r_t: torch.Tensor, terminal_t: torch.Tensor
-    ) -> float:
-        (s_tm1, s_t), r_t, terminal_t = states, r_t.squeeze(1), terminal_t.squeeze(1)
-        with torch.no_grad():
-            q_t = self.target(s_t)
-            chosen_by = self.online(s_t) if self.params.double_q else q_t
-            v_t = q_t[torch.arange(len(r_t)), chosen_by.argmax(1)]
-            v_t[terminal_t == 1.0] = 0.0
-            y_tm1 = r_t + self.params.gamma * v_t
-        q_tm1 = self.online(s_tm1).gather(1, a_tm1).squeeze(1)
-        cost = nn.SmoothL1Loss() if self.params.loss == "huber" else nn.MSELoss()
-        loss: torch.Tensor = cost(q_tm1, y_tm1)
-        self.adam.zero_grad()
-        torch.autograd.backward(loss)
-        norm = nn.utils.clip_grad_norm_(self.online.parameters(), self.params.max_grad_norm)
-        self.norms.append(norm.item())
-        self.adam.step()
-        return loss.item()
-
-    def flat(self) -> torch.Tensor:
-        parts = []
-        for linear in self.online:
-            if isinstance(linear, nn.Linear):
-                parts += [linear.weight.detach().flatten(), linear.bias.detach()]
-        return torch.cat(parts)
-
-
-@pytest.mark.parametrize("double_q", [True, False])
-@pytest.mark.parametrize("loss", ["huber", "mse"])
-def test_updates_are_those_of_separate_agents(
-    loss: Literal["huber", "mse"], double_q: bool
-) -> None:
-    """Catches a wrong target, mask, cost or mean, and a gradient clipped over the whole stack."""
-    params = replace(PARAMS, loss=loss, double_q=double_q, max_grad_norm=0.3, learning_rate=1e-2)
-    stacked = agents(params)
-    reference = [PlainDqn(params, stacked.online.flat[i].clone()) for i in range(S)]
-    sums = np.zeros(S)
-    for n, batch in enumerate(batches(12)):
-        stacked.update(batch)
-        sums += [reference[i].update(batch, i) for i in range(S)]
-        if n == 5:
-            stacked.update_target()
-            for plain in reference:
-                plain.target.load_state_dict(plain.online.state_dict())
-    for i in range(S):
-        torch.testing.assert_close(
-            stacked.online.flat[i], reference[i].flat(), rtol=2e-4, atol=2e-5
-        )
-    np.testing.assert_allclose(stacked.loss_sum.numpy(), sums, rtol=1e-4)
-    # The test means something: gradients were clipped for one agent and left alone for another.
-    assert min(reference[0].norms) < params.max_grad_norm < max(reference[2].norms)
 
 
 def test_an_agents_update_does_not_depend_on_another_agents_batch() -> None:
@@ -179,8 +102,8 @@ def test_each_agent_acts_by_its_own_network() -> None:
         actions = stacked.online.greedy(at_once[:, None])[:, 0]
         assert actions.shape == (S,)
         for i in range(S):
-            plain = PlainDqn(PARAMS, stacked.online.flat[i].clone())
-            assert actions[i] == plain.online(torch.from_numpy(at_once[i])).argmax().item()
+            plain = network_of(stacked.online.flat[i], (O, *PARAMS.net_arch, A))
+            assert actions[i] == plain(torch.from_numpy(at_once[i])).argmax().item()
         chosen.append(actions)
     assert len(np.unique(chosen)) > 1
 

@@ -1,4 +1,4 @@
-"""The compiled training against the one with PyTorch, which is the one to read."""
+"""The compiled training against the one with PyTorch, in every environment."""
 
 from __future__ import annotations
 

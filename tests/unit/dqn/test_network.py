@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.unit.dqn.test_reference import network_of
 from worker.trainers.dqn.backprop import Backprop
 from worker.trainers.dqn.network import StackedNetwork, load_network
 
@@ -24,14 +25,7 @@ def stacked(seed: int = 0) -> StackedNetwork:
 
 def plain(network: StackedNetwork, agent: int) -> nn.Sequential:
     """Agent `agent`'s network out of torch.nn."""
-    layers: list[nn.Module] = []
-    for weight, bias in network.layers:
-        linear = nn.Linear(weight.shape[2], weight.shape[1])
-        with torch.no_grad():
-            linear.weight.copy_(weight[agent])
-            linear.bias.copy_(bias[agent, :, 0])
-        layers += [linear, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+    return network_of(network.flat[agent], network.sizes)
 
 
 def observations(batch: int = 7) -> torch.Tensor:
@@ -84,11 +78,9 @@ def test_gradients_are_those_of_separate_networks() -> None:
         reference = plain(network, i)
         reference(inputs[i]).square().sum().backward()
         wanted = []
-        for linear in reference:
-            if isinstance(linear, nn.Linear):
-                assert linear.weight.grad is not None
-                assert linear.bias.grad is not None
-                wanted += [linear.weight.grad.flatten(), linear.bias.grad]
+        for parameter in reference.parameters():
+            assert parameter.grad is not None
+            wanted.append(parameter.grad.flatten())
         torch.testing.assert_close(gradient[i], torch.cat(wanted))
 
 

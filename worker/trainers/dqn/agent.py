@@ -1,6 +1,7 @@
-"""DQN (Mnih et al., 2015, https://doi.org/10.1038/nature14236) for the S agents of a trial.
+"""DQN for the S agents of a trial.
 
-They share their hyperparameters; `worker.trainers.dqn.learning` has the mathematics.
+They share their hyperparameters. `worker.trainers.dqn.reference` has the algorithm for one agent;
+`worker.trainers.dqn.learning` has its gradient steps for all of them.
 """
 
 from __future__ import annotations
