@@ -50,7 +50,12 @@ def end_children_with_us() -> None:
         # A forked child has a copy of our end, and would be waited for. Its own children have none:
         # the number may be that of a file which it has opened.
         copies = [ours]
-        os.register_at_fork(after_in_child=lambda: copies and os.close(copies.pop()))
+
+        def close_copy() -> None:
+            if copies:
+                os.close(copies.pop())
+
+        os.register_at_fork(after_in_child=close_copy)
     finally:
         os.close(watching)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -120,6 +120,11 @@ class Attempt:
         self._audit = Audit(database, study, claim)
         self._judge: Remembering | None = None  # of the search's trials
         self._measuring = Measuring(study.spec)
+        self._trainers: Exception | None = None  # what the trainer's code has raised
+
+    def is_trainers(self, error: BaseException) -> bool:
+        """Whether the trainer's code has raised this: then it says nothing of our database."""
+        return error is self._trainers
 
     @property
     def verdict(self) -> StoredVerdict | None:
@@ -270,9 +275,15 @@ class Attempt:
             limit = self._study.spec.task.max_seconds
             raise TimeLimitError(f"not done after {limit:g} s, which is task.max_seconds")
 
-    def _training(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _training(self) -> Iterator[None]:
         remaining = self._ends + _GRACE - time.monotonic()
-        return self._watch.training(min(self._stall, remaining))
+        with self._watch.training(min(self._stall, remaining)):
+            try:
+                yield
+            except Exception as exc:
+                self._trainers = exc
+                raise
 
     def _open(self) -> Opened:
         return open_trial(

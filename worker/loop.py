@@ -253,9 +253,11 @@ class Worker:
             except BaseException as exc:  # an environment may call sys.exit(), for one
                 if isinstance(exc, KeyboardInterrupt) and not self._stop.installed:
                     raise
-                if lease_was_lost(exc):
+                # A trainer may use a database of its own.
+                ours = not attempt.is_trainers(exc)
+                if ours and lease_was_lost(exc):
                     raise LeaseLostError(f"trial {claim.number} is another worker's") from exc
-                if is_outage(exc):
+                if ours and is_outage(exc):
                     raise
                 reason = _reason(exc)
                 bound.warning("trial failed", reason=reason)

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg2
 import pytest
 from rich.console import Console
 
@@ -140,6 +141,30 @@ def test_a_score_outside_of_the_declared_returns_fails_the_trial_with_the_reason
     reason = trials[0].user_attrs["reason"]
     assert reason.startswith("OutsideReturnsError: seed ")
     assert "at step 2, outside of task.returns (0 to 0.5); declare bounds that hold" in reason
+
+
+class NoSuchRow(psycopg2.errors.ForeignKeyViolation):
+    """As a server has raised it."""
+
+    pgcode = "23503"
+
+
+@pytest.mark.parametrize("error", [psycopg2.OperationalError("theirs"), NoSuchRow("theirs")])
+def test_an_error_of_a_database_that_a_function_uses_is_the_trials(
+    database: Database, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It says nothing of our database, nor of the lease."""
+
+    def fail(_step: int) -> None:
+        raise error
+
+    few = STUDY.replace("trials = 2", "trials = 2\nmax_failures = 1")
+    study = create_or_join(database, parse(few, source="own.toml"))
+    monkeypatch.setattr("tests.integration.own_training.after_report", fail)
+    _run_until_idle(database, Settings(poll_seconds=0.05))
+    trials = database.trials(study.search_id)
+    assert [trial.state.name for trial in trials] == ["FAIL", "FAIL"]
+    assert trials[0].user_attrs["reason"].startswith(f"{type(error).__name__}: theirs")
 
 
 def _run_until_idle(database: Database, settings: Settings) -> list[Claim]:
