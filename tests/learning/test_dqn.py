@@ -16,6 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from worker.trainers.dqn import reference
 from worker.trainers.dqn.network import load_network
 from worker.trainers.dqn.params import Params
 from worker.trainers.dqn.trainer import Training
@@ -117,6 +118,22 @@ def test_the_values_are_the_true_ones(mistake: str, learns: bool) -> None:
     print(mistake, values.tolist())
     close = np.abs(values - [10.0, 5.0]).max(axis=1) < 0.5  # [S]
     assert close.all() if learns else not close.any()
+
+
+def test_the_reference_finds_the_true_values() -> None:
+    """The learner that tests hold the others to, by itself."""
+    hp = reference.Hyperparameters(
+        gamma=0.9,
+        net_arch=(16,),
+        learning_starts=100,
+        target_update_interval=20,
+        train_freq=2,
+        exploration_final_eps=0.5,
+    )
+    dqn = reference.Dqn(hp, 1, 2, np.random.default_rng(0))
+    list(reference.train(gymnasium.make("StayOrLeave-v0"), dqn, steps=3_000, seed=0))
+    values = dqn.online(torch.ones(1)).detach().numpy()  # [A]
+    assert np.abs(values - [10.0, 5.0]).max() < 0.5
 
 
 @pytest.mark.parametrize(

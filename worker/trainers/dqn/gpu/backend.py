@@ -50,7 +50,7 @@ class GpuStepping:
 
     Args:
         job: What to train, and on which device.
-        params: Its knobs.
+        params: Its hyperparameters.
         world: Where its agents act.
         shape: What is to be known of that.
 

@@ -27,7 +27,7 @@ from worker.trainers.dqn.agent import Agent
 from worker.trainers.dqn.episodes import Episodes
 from worker.trainers.dqn.gpu.cuda_graphs import Graphs
 from worker.trainers.dqn.gpu.requests import Play, Segment, Shape
-from worker.trainers.dqn.gpu.scheduler import Rendezvous
+from worker.trainers.dqn.gpu.scheduler import Scheduler
 from worker.trainers.dqn.gpu.tensor_envs import TENSOR_ENVS, TensorEnv
 from worker.trainers.dqn.learning import Learning, make_stack
 from worker.trainers.dqn.network import StackedNetwork
@@ -44,7 +44,7 @@ class Program:
     Attributes:
         stack: What the agents of all lanes learn in.
         storage: What they remember [N, C + 1, W]; what nobody is to remember goes to the last row.
-        lanes: Where their trials' threads meet.
+        lanes: Through which their trials' threads ask for work.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -78,7 +78,7 @@ class Program:
             limit=shape.limit,
         )
         self._graphs = Graphs(device)
-        self.lanes = Rendezvous(shape.lanes, self._work)
+        self.lanes = Scheduler(shape.lanes, self._work)
         # Each kind of work once before it is recorded; nobody is there whom it could change.
         for all_explore in (True, False):
             self._walk.step(all_explore=all_explore)

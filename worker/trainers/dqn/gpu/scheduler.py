@@ -1,8 +1,8 @@
-"""Threads that ask for the same kind of work at about the same time, which one of them then does.
+"""Collects the same kind of work from several threads; one of them does it for all.
 
 Each lane of a program (`worker.trainers.dqn.gpu.backend`) is trained by a thread of its own, which
-also reports, and waits for the database. Where all of them have come to the same point, the next
-stretch is computed for all at once, by whichever thread is there to do it.
+also reports, and waits for the database. Once all of them have asked for the same kind of work,
+whichever thread is there computes it for all of them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Request:
     error: BaseException | None = None
 
 
-class Rendezvous:
-    """Where lanes meet.
+class Scheduler:
+    """Has the requests of all lanes done.
 
     Args:
         lanes: How many there can be.
