@@ -11,10 +11,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Kind = Literal["named", "refused", "waits"]
-_LONGEST = 1_000  # characters of a text; a pipe takes a line of 4,096 bytes in one piece
+# Characters of a text, of up to four bytes each; a pipe takes a line of 4,096 bytes in one piece.
+_LONGEST = 1_000
 _parent: int | None = None
 
 
@@ -38,9 +39,9 @@ def speak_to(descriptor: int) -> None:
 def tell(kind: Kind, text: str) -> None:
     """Tell the parent, if there is one that listens."""
     if _parent is not None:
-        line = json.dumps({"kind": kind, "text": text[:_LONGEST]}) + "\n"
+        line = json.dumps({"kind": kind, "text": text[:_LONGEST]}, ensure_ascii=False) + "\n"
         with suppress(OSError):  # it is gone, or does not read
-            os.write(_parent, line.encode())
+            os.write(_parent, line.encode(errors="replace"))
 
 
 class Ear:
@@ -65,8 +66,18 @@ class Ear:
             while data := os.read(self._reading, 65_536):
                 self._rest += data
         *lines, self._rest = self._rest.split(b"\n")
-        return [Message(**json.loads(line)) for line in lines]
+        return [message for line in lines if (message := _message(line)) is not None]
 
     def close(self) -> None:
         """Hear nothing more."""
         os.close(self._reading)
+
+
+def _message(line: bytes) -> Message | None:
+    """What a line says; None if it is no worker's of ours, but its user's code has written it."""
+    try:
+        said = json.loads(line)
+        kind, text = said["kind"], said["text"]
+    except (ValueError, TypeError, LookupError):
+        return None
+    return Message(kind=kind, text=f"{text}") if kind in get_args(Kind) else None
