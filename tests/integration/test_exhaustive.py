@@ -15,7 +15,7 @@ from tests.support.studies import LEASE, at_once, expire, finish, take
 from trialfleet.errors import SteeringError
 from trialfleet.store import leases, studies
 from trialfleet.store.steering import adding, course
-from trialfleet.store.steering.importing import Known, import_results
+from trialfleet.store.steering.importing import Result, import_results, plan
 from trialfleet.store.storage import Database
 from trialfleet.study.file import parse
 from worker.configuration import open_trial
@@ -115,10 +115,10 @@ def test_the_budget_is_what_there_is_to_try(database: Database) -> None:
     found = [work()]
     # Results from elsewhere are none of the four.
     known = [
-        Known(where="a.csv", number=number, values=[1.0], params={"gamma": 0.9, "tau": 0.2})
+        Result(where="a.csv", number=number, values=[1.0], params={"gamma": 0.9, "tau": 0.2})
         for number in range(2)
     ]
-    import_results(database, study, known)
+    import_results(database, study, plan(known, study.spec))
     found.append(work())
     # This is none either, and that is one of them.
     adding.enqueue(database, study, {"gamma": 0.95})

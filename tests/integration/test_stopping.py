@@ -116,7 +116,9 @@ def test_less_is_better_where_the_objective_says_so(database: Database) -> None:
 @pytest.mark.parametrize("rule", ["target = 1.0", "no_improvement = 2"])
 def test_of_several_objectives_there_is_no_best(rule: str) -> None:
     text = trivial_study(objectives='["score", "parameters"]') + f"[stop]\n{rule}\n"
-    with pytest.raises(StudyFileError, match=f"stop.{rule.split()[0]}: .* none is the best; must"):
+    with pytest.raises(
+        StudyFileError, match=f"stop.{rule.split()[0]}: .* there is no single best trial; must"
+    ):
         parse(text, source="trivial.toml")
     parse(text.replace(rule, "steps = 9\nseconds = 9"), source="trivial.toml")
 

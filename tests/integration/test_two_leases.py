@@ -13,6 +13,7 @@ from trialfleet.store import leases
 from trialfleet.store.leases import Claim
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from trialfleet.store.trials import life
 
 ATTRIBUTES = text(
     "SELECT key FROM public.trial_user_attributes WHERE trial_id = :trial_id ORDER BY key"
@@ -69,6 +70,7 @@ def test_the_loss_of_one_lease_leaves_the_other_alone(database: Database) -> Non
         database.transaction() as fenceless,
     ):
         ours.execute(write, {"trial_id": kept.trial_id})
+        life.steer(fenceless)
         fenceless.execute(write, {"trial_id": lost.trial_id})
         ours.execute(write, {"trial_id": kept.trial_id})
     assert attributes(database, lost) == ["before"]
