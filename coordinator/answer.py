@@ -27,7 +27,7 @@ class Answer:
     certainty: Certainty  # of the mean, over seeds
     search_score: float
     gap: float  # by which the search promised more
-    confirmed: bool  # on seeds that no decision was made by
+    confirmed: bool  # on seeds that played no part in choosing it
     solved: Mapping[str, Any] | None  # of a confirmation, where the threshold is known
     until: Mapping[str, Any] | None  # of a confirmation that went on until its interval was narrow
     measured: str  # what a seed's score is: a training of the user's own has no returns

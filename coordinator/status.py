@@ -50,7 +50,10 @@ class Snapshot:
 
     @property
     def final_told(self) -> str:
-        """How far the final stage is: of so many trials, or of at most so many."""
+        """How far the final stage is: of so many trials, or of at most so many; or that there
+        was none."""
+        if self.final is None and self.study.ended:
+            return "none"
         done = self.final.counted if self.final else 0
         certain = self.study.ended or (self.final is not None and not self.study.spec.races)
         return f"{done}/{self.final_trials}" if certain else f"{done} of at most {self.final_most}"

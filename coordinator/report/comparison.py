@@ -12,7 +12,7 @@ import numpy as np
 from coordinator import judged
 from coordinator.answer import Answer, answer
 from coordinator.report.difference import ERROR, Difference, compare, holm, least_p
-from trialfleet.errors import UsageError
+from trialfleet.errors import SteeringError, UsageError
 from trialfleet.store.studies import Study
 from trialfleet.study.measures import as_score
 
@@ -114,7 +114,8 @@ def compare_studies(*studies: Study) -> Comparison:
     """Compare two studies that are done, or more: each with every other, p corrected by Holm.
 
     Raises:
-        UsageError: One of them has no winner, or is there twice.
+        SteeringError: One of them has no winner.
+        UsageError: One of them is there twice.
     """
     names = [study.name for study in studies]
     for name in names:
@@ -165,7 +166,7 @@ def _unlike(first: Study, second: Study) -> list[str]:
 
 def _answer(study: Study) -> Answer:
     if study.result is None:
-        raise UsageError(
+        raise SteeringError(
             f"study {study.name!r} has no winner on fresh seeds (it is at {study.stage!r})"
         )
     # After a race, what the winner came to on the seeds that confirmed it.

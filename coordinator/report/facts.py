@@ -170,9 +170,10 @@ def _interval(data: StudyData) -> str:
 
 def _test_seeds(spec: Spec) -> str:
     final, agents = spec.final, spec.task.seeds
+    each = "for the finalist" if final.top == 1 else f"for each of {final.top} finalists"
     if not spec.races:
-        return f"{final.seeds} for each of {final.top} finalists"
-    race = f"at most {final.blocks(agents) * final.block(agents)} for each of {final.top} finalists"
+        return f"{final.seeds} {each}"
+    race = f"at most {final.blocks(agents) * final.block(agents)} {each}"
     return f"{race}; the answer is of the winner on {final.confirming_told}"
 
 

@@ -17,6 +17,7 @@ from trialfleet.store.storage import Database
 
 REMEDY_FILE = "Correct the named field of the study file"
 REMEDY_USAGE = "See the command's --help"
+REMEDY_STANDS = "See `trialfleet status` for where the study stands"
 REMEDY_NAME = "Check the study's name with `trialfleet status`"
 
 STUDY_FILES = {
@@ -28,7 +29,7 @@ STUDY_FILES = {
     "not_toml": ('name = "x"\n\n[task\n', ["study.toml: line 3", "TOML"]),
     "unknown_env": (
         trivial_study(env="CartPole-v7"),
-        ["study.toml: task.env", '"CartPole-v7" is not a registered environment', "CartPole-v1"],
+        ["study.toml: task.env", '"CartPole-v7" is not a registered version', "CartPole-v1"],
     ),
     "continuous_actions": (
         trivial_study(env="Pendulum-v1"),
@@ -104,13 +105,20 @@ def test_a_study_that_nobody_created(commands: Commands, arguments: list[str]) -
     refused(commands, command, "cartpole", *rest, says=says, **patience)
 
 
+def test_a_worker_says_what_it_waits_for(commands: Commands) -> None:
+    found = commands.run("worker", "cartpole", code=2, env={"TRIALFLEET_MIGRATION_PATIENCE": "0.1"})
+    assert "waiting for the study to be created" in found.stdout + found.stderr
+
+
 def test_a_study_that_is_not_named_where_there_is_none(commands: Commands) -> None:
     refused(commands, "best", says=["not exactly one to choose from (none)", REMEDY_USAGE])
 
 
 def test_what_an_unfinished_study_does_not_have(commands: Commands, database: Database) -> None:
     create(database)
-    refused(commands, "best", says=["study 'trivial' has no winner (it is at 'search')"])
+    refused(
+        commands, "best", says=["study 'trivial' has no winner (it is at 'search')", REMEDY_STANDS]
+    )
     refused(commands, "replay", "trivial", "0", says=["has no trial 0"])
     refused(commands, "replay", "trivial", "0", "--final", says=["has no final stage yet"])
 

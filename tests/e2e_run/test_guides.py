@@ -134,7 +134,7 @@ def folder(tmp_path: Path) -> Iterator[Commands]:
 
 def test_the_environment_of_the_guide_is_checked_and_trained(folder: Commands) -> None:
     """As the guide says it, but for the length of the study."""
-    assert "1 observations, 2 actions" in folder.run("check", "corridor.toml").stdout
+    assert "1 observation, 2 actions" in folder.run("check", "corridor.toml").stdout
     file = folder.folder / "corridor.toml"
     short = file.read_text(encoding="utf-8")
     for given, tiny in {

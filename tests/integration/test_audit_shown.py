@@ -33,8 +33,8 @@ def test_a_pruned_trial_says_why_and_the_audit_what_it_cost(
     capsys.readouterr()
     display.update()
     lines = capsys.readouterr().out.splitlines()
-    assert "search trial 0 PRUNED 1.0 (median at step 16: 1 < 5)" in lines
-    assert "search trial 1 PRUNED 1.0 (median at step 16: 1 < 5 [red]\\n\\x1b[31m)" in lines
+    assert "search trial 0 PRUNED 1.000 (median at step 16: 1 < 5)" in lines
+    assert "search trial 1 PRUNED 1.000 (median at step 16: 1 < 5 [red]\\n\\x1b[31m)" in lines
     assert "search trial 2 COMPLETE 5.0" in lines
     step(database, study.name)
     train_by_hand(database, study, take(database), scores=[1.0, 1.0])

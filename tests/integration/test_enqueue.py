@@ -145,7 +145,7 @@ def test_a_stop_ends_those_that_nobody_has_begun(database: Database) -> None:
         ("gamma=2", "gamma: 2; must be a number from 0.9 to 0.999"),
         ("gama=0.9", "gama: unknown key (did you mean gamma?)"),
         ("batch_size=8", "batch_size: is fixed by the study file; must be a knob that is searched"),
-        ("gamma", "'gamma'; must be FIELD=VALUE"),
+        ("gamma", "'gamma'; must be KNOB=VALUE, such as gamma=0.99"),
     ],
 )
 def test_the_command_refuses_what_no_sampler_could_suggest(

@@ -185,6 +185,24 @@ def test_a_run_ends_well_whatever_the_environment_does_when_it_is_shown(
     assert not path.with_suffix(".gif").exists()
 
 
+def test_a_run_says_why_there_is_no_picture_and_not_how_play_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "unseen.py").write_text(
+        "import gymnasium\n"
+        "from gymnasium.envs.classic_control.cartpole import CartPoleEnv\n"
+        "class Unseen(CartPoleEnv):\n"
+        "    metadata = {}\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "gymnasium.register('Unseen-v0', Unseen, max_episode_steps=20)\n"
+    )
+    path = balancing_agent(tmp_path, env="unseen:Unseen-v0")
+    said = winner.picture_winner(path, Stop())
+    assert said.endswith("it has no pictures (it is made without a render_mode)")
+
+
 def test_a_run_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winner, "_PATIENCE", 0.0)
     said = winner.picture_winner(balancing_agent(tmp_path), Stop())

@@ -38,6 +38,18 @@ def environment(database_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.chdir(tmp_path)
 
 
+def test_a_study_that_is_stopped_with_nothing_completed_is_said_to_fail(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create(database)
+    assert command("stop", "trivial") == 0
+    assert capsys.readouterr().out == (
+        "trivial: the search ends with 0 trials; none is complete, so the study fails; "
+        "`trialfleet extend trivial --trials N` gives it more\n"
+    )
+    assert step(database, "trivial").stage == "failed"
+
+
 def test_a_study_is_stopped(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     study = create(database)
     train_by_hand(database, study, take(database), scores=[1.0, 2.0])

@@ -18,10 +18,11 @@ from coordinator.report.account import account
 from coordinator.report.comparison import compare_studies
 from coordinator.report.difference import compare, holm
 from coordinator.report.studyfile import as_toml
+from tests.support.studies import trivial_spec
 from tests.support.studyfiles import EXAMPLE
 from tests.support.told import IMAGE, told
 from trialfleet.cli.show.comparison import table
-from trialfleet.errors import UsageError
+from trialfleet.errors import SteeringError, UsageError
 from trialfleet.study.file import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,7 +152,7 @@ def test_two_samples_of_one_population_are_seldom_told_apart() -> None:
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
-    with pytest.raises(UsageError, match="'running' has no winner on fresh seeds"):
+    with pytest.raises(SteeringError, match="'running' has no winner on fresh seeds"):
         compare_studies(DATA.study, replace(told(stage="search").study, name="running"))
     with pytest.raises(UsageError, match="compared with itself"):
         compare_studies(DATA.study, DATA.study)
@@ -233,4 +234,5 @@ def test_the_checklist_tells_tuning_seeds_from_test_seeds() -> None:
     assert all(seed % 2 == 0 for seed in tuning)
     assert rows["Tuning budget"].startswith("24 trials of 2 agents, at most 48,000 agent-steps")
     assert "not trained yet" in dict(facts.checklist(told(stage="search")))["Test seeds"]
+    assert facts._test_seeds(trivial_spec(top=1)).endswith(" for the finalist")
     assert "none was trained" in dict(facts.checklist(told(stage="failed")))["Test seeds"]

@@ -11,9 +11,11 @@ from rich.console import Console, RenderableType
 
 from coordinator.status import Failure, Snapshot, as_dict, segment, time_left
 from tests.support.studies import trivial_spec
+from trialfleet.cli.check import study_report
 from trialfleet.cli.show.display import summary
 from trialfleet.cli.show.outcome import result_report
 from trialfleet.cli.show.picture import duration, picture
+from trialfleet.cli.trying import Tried
 from trialfleet.store.studies import Study
 from trialfleet.store.trials.reading import Counts
 from trialfleet.store.workers import LiveWorker
@@ -128,6 +130,22 @@ def test_a_race_has_at_most_so_many_trials_however_many_are_there() -> None:
     assert "final stage 1 of at most 9" in summary(shot(study=racing, final=counts(complete=1)))
     ended = study(spec_fields={"race": True}, stage="failed")
     assert "final stage 1/4" in summary(shot(study=ended, final=counts(complete=1)))
+
+
+def test_a_study_that_failed_in_its_search_had_no_final_stage() -> None:
+    failed = drawn(
+        picture(shot(study=study(stage="failed", reason="11 trials failed"), final=None))
+    )
+    assert [" ".join(line.split()) for line in failed.splitlines() if line.startswith("final")] == [
+        "final none"
+    ]
+
+
+def test_check_counts_one_step_and_one_observation_as_one() -> None:
+    every_step = parse(OWN.replace("1_600", "1"), source="own.toml")
+    assert "reported every step" in drawn(study_report(every_step, None))
+    tried = Tried(observation_size=1, actions=2, max_episode_steps=40)
+    assert "1 observation, 2 actions" in drawn(study_report(trivial_spec(), tried))
 
 
 def test_what_is_trained_by_a_function_has_no_agents() -> None:

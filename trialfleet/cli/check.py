@@ -141,16 +141,21 @@ def _trials(spec: Spec) -> str:
     return f"{spec.budget} trials (of {asked} asked for: all configurations, each once)"
 
 
+def _count(count: int, of: str) -> str:
+    return f"{count} {of}{'' if count == 1 else 's'}"
+
+
 def _task(spec: Spec, tried: Tried | None) -> dict[str, str]:
     """What is trained in a trial, and how long."""
     task = spec.task
-    length = f"{task.seeds} {{}} × {task.train_steps:,} steps, {{}} every {task.eval_every:,} steps"
+    every = "step" if task.eval_every == 1 else f"{task.eval_every:,} steps"
+    length = f"{task.seeds} {{}} × {task.train_steps:,} steps, {{}} every {every}"
     if task.objective is not None:
         return {"training": task.objective, "trial": length.format("seeds", "reported")}
     shape = "not tried"
     if tried is not None:
         shape = (
-            f"{tried.observation_size} observations, {tried.actions} actions, "
+            f"{_count(tried.observation_size, 'observation')}, {_count(tried.actions, 'action')}, "
             f"episodes of at most {tried.max_episode_steps} steps"
         )
     return {

@@ -6,12 +6,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import structlog
+
 from trialfleet.cli.imports import search_beside
 from trialfleet.errors import StudyNotFoundError, UsageError
 from trialfleet.store import studies
 from trialfleet.store.storage import Database
 from trialfleet.study.file import load
 from trialfleet.study.spec import Spec
+
+log = structlog.get_logger()
 
 _POLL = 0.2  # seconds
 
@@ -44,6 +48,7 @@ def wait_for_study(
         UsageError: No name is given, and there are several studies or none.
     """
     deadline = time.monotonic() + patience
+    told = False
     while True:
         try:
             study = studies.find_single(database) if name is None else studies.find(database, name)
@@ -52,6 +57,9 @@ def wait_for_study(
             several = name is None and studies.find_all(database)
             if several or time.monotonic() >= deadline:
                 raise
+        if not told:
+            log.info("waiting for the study to be created", study=name, seconds=patience)
+            told = True
         pause(_POLL)
     if spec is not None:
         studies.refuse_other(study, spec)

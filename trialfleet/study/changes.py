@@ -26,8 +26,8 @@ class Change:
     value: Any
 
     @classmethod
-    def parse(cls, text: str) -> Change:
-        """The change that `FIELD=VALUE` asks for.
+    def parse(cls, text: str, *, form: str = "FIELD=VALUE, such as search.trials=200") -> Change:
+        """The change that `FIELD=VALUE` asks for; a refusal says that it must be `form`.
 
         Raises:
             FieldError: It is none.
@@ -35,7 +35,7 @@ class Change:
         field, equals, value = text.partition("=")
         path = tuple(field.strip().split("."))
         if not equals or not all(_KEY.fullmatch(key) for key in path):
-            raise FieldError(f"{shown(text)}; must be FIELD=VALUE, such as search.trials=200")
+            raise FieldError(f"{shown(text)}; must be {form}")
         try:
             return cls(text, path, toml_value(value))
         except FieldError as problem:

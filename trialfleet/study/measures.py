@@ -197,6 +197,8 @@ class Objectives(Rule):
 
 def amount(value: float) -> str:
     """A value of an objective for people: of scores as of seconds for an action."""
+    if 1 <= abs(value) < 2:  # scores of such a size differ in what a decimal leaves out
+        return decimal(value, 3)
     return decimal(value, 1, group=",") if abs(value) >= 1 or value == 0 else f"{value:.3g}"
 
 

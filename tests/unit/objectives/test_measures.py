@@ -124,7 +124,7 @@ def test_values_are_told_with_the_digits_that_matter() -> None:
     assert [amount(value) for value in (0.0, 475.25, -200.0, 12_500.0, 2.134e-5)] == [
         *("0.0", "475.2", "-200.0", "12,500.0", "2.13e-05")
     ]
-    assert SCORE.told(1.5) == "1.5"
+    assert [SCORE.told(value) for value in (1.041, 1.033, -1.5)] == ["1.041", "1.033", "-1.500"]
     assert Objective.parse("parameters").told(4_610.0) == "parameters 4,610.0"
 
 

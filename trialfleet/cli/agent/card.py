@@ -119,7 +119,7 @@ def _answer(study: Study, played: Played, files: Collection[str]) -> list[str]:
         *([f"{found.solved_told}.", ""] if found.solved else []),
         f"The agent is the best of those {len(found.scores)}; the second row is what to expect of "
         "a training with these hyperparameters"
-        + (", on seeds that no decision was made by." if found.confirmed else "."),
+        + (", on seeds that played no part in choosing them." if found.confirmed else "."),
         "",
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from trialfleet.errors import UsageError
 from trialfleet.escape import printable
 from trialfleet.processes import run_program
 from trialfleet.settings import child_environment
@@ -40,6 +41,7 @@ def picture_winner(model: Path, stop: Stop) -> str:
         return f"saved: {printable(str(output))}"
     lines = ended.err.strip().splitlines()
     reason = lines[-1].removeprefix("trialfleet: ") if lines else f"exit code {ended.code}"
+    reason = reason.removesuffix(f". {UsageError().remedy}")  # of `play`, which nobody has typed
     if ended.code is None:
         reason = f"it took longer than {_PATIENCE:.0f} seconds"
     return f"no GIF of the agent: {printable(reason)}"

@@ -58,13 +58,13 @@ def best(
     from trialfleet.cli.agent.save import of_trial, save_model
     from trialfleet.cli.connect import open_database
     from trialfleet.cli.show.outcome import result_report, saved
-    from trialfleet.errors import UsageError
+    from trialfleet.errors import SteeringError
     from trialfleet.store import studies
 
     with open_database(load_settings(), application="trialfleet-best") as database:
         chosen = studies.find(database, study) if study else studies.find_single(database)
         if chosen.result is None:
-            raise UsageError(f"study {chosen.name!r} has no winner (it is at {chosen.stage!r})")
+            raise SteeringError(f"study {chosen.name!r} has no winner (it is at {chosen.stage!r})")
         audited = audit.read(database, chosen)
         whose = chosen if trial is None else of_trial(chosen, trial)
         lines: list[str] = []

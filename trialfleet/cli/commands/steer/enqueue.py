@@ -31,12 +31,13 @@ def enqueue(
     from trialfleet.search import fixed
     from trialfleet.store import studies
     from trialfleet.store.steering import adding
-    from trialfleet.study.changes import parse_changes
+    from trialfleet.study.changes import Change
 
     with open_database(load_settings(), application="trialfleet-enqueue") as database:
         found = studies.find(database, study)
         try:
-            table = {".".join(each.path): each.value for each in parse_changes(values)}
+            changes = [Change.parse(text, form="KNOB=VALUE, such as gamma=0.99") for text in values]
+            table = {".".join(each.path): each.value for each in changes}
             checked = fixed.checked(table, found.spec.agent)
         except FieldError as problem:
             raise UsageError(f"{problem.at}: " * bool(problem.at) + problem.text) from None

@@ -39,10 +39,13 @@ def stop(
     told = f"{ended} {_trials(ended)}"
     if pending:
         told += f" and {pending} under way, which {'runs' if pending == 1 else 'run'} to the end"
-    console.out.print(
-        f"{found.name}: the search ends with {told}; the final stage comes next",
-        soft_wrap=True,
-    )
+    comes = "the final stage comes next"
+    if not pending and counts.complete == found.imported:
+        comes = (
+            "none is complete, so the study fails;"
+            f" `trialfleet extend {found.name} --trials N` gives it more"
+        )
+    console.out.print(f"{found.name}: the search ends with {told}; {comes}", soft_wrap=True)
 
 
 def _trials(count: int) -> str:
