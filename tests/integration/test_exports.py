@@ -200,3 +200,7 @@ def test_names_show_as_text_in_a_model_card(study: Study, evil: str) -> None:
     assert "<img" not in card
     assert "[d](e)" not in text.replace(quoted(evil), "")
     assert f"| {shown(evil)} | {shown(evil)} |" in text
+
+
+def test_an_apostrophe_in_a_model_card_stays_one() -> None:
+    assert shown("Student's t of a < b & c#") == "Student's t of a &lt; b &amp; c\\#"

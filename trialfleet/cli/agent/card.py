@@ -52,7 +52,8 @@ def quoted(text: str) -> str:
 
 def shown(text: object) -> str:
     """Text for Markdown, in which nothing is a link, a tag or a table's edge."""
-    escaped = html.escape(printable(f"{text}"))
+    # quotes stay: as "&#x27;" they would lose the "#" below, and they mean nothing in Markdown
+    escaped = html.escape(printable(f"{text}"), quote=False)
     return re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", escaped)
 
 
