@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import FrameType
 
 from trialfleet.processes import end_children
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StopRequested(Exception):  # noqa: N818 - it is a request, not an error
@@ -30,6 +33,7 @@ class Stop:
         self.installed = False
         self._parent = os.getppid() if with_parent else None
         self.signal = signal.SIGTERM
+        self._forking = threading.local()  # what the thread that forks has blocked otherwise
 
     def install(self) -> None:
         """Listen to SIGTERM, SIGINT and SIGHUP; a second SIGTERM or SIGINT ends the process.
@@ -42,14 +46,24 @@ class Stop:
             signal.signal(number, self._handle)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self._handle)
-        os.register_at_fork(after_in_child=self._uninstall)
+        os.register_at_fork(
+            before=self._block, after_in_parent=self._unblock, after_in_child=self._uninstall
+        )
+
+    def _block(self) -> None:
+        """Let signals wait while a child has our handlers, which would hear them for us."""
+        self._forking.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+    def _unblock(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._forking.blocked)
 
     def _uninstall(self) -> None:
         """Let a forked child end at a signal, as `multiprocessing` expects of its own."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _SIGNALS:
             if signal.getsignal(number) == self._handle:
                 usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
                 signal.signal(number, usual)
+        self._unblock()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
