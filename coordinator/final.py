@@ -79,9 +79,13 @@ def begin_final(database: Database, study: Study) -> list[Finalist]:
             f"an Optuna study called {study.final_name!r} exists that Trialfleet did not create"
         ) from None
     if len(finalists) < study.spec.final.top:
+        why = "no more configurations were completed that differ"
+        if len(study.spec.search.objectives) > 1:
+            why = "the search's Pareto front has no more configurations"
+        elif study.spec.constraints:
+            why += " and meet the constraints"
         log.info(
-            "fewer finalists than final.top: no more configurations were completed that differ"
-            + (" and meet the constraints" if study.spec.constraints else ""),
+            f"fewer finalists than final.top: {why}",
             finalists=len(finalists),
             top=study.spec.final.top,
         )

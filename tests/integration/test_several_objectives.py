@@ -200,3 +200,13 @@ def test_two_such_studies_are_compared_by_their_mean_scores(database: Database) 
     assert pair.difference.difference == pytest.approx(305.0)
     assert pair.verdict.startswith("one and other cannot be told apart")  # two seeds each
     assert any(line.startswith("search.objectives: ") for line in comparison.unlike)
+
+
+def test_a_front_that_is_smaller_than_asked_for_is_said_to_be(
+    open_database: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objectives = '["score", "parameters"]'  # networks of one size: the best score is the front
+    create(open_database(), trials=3, train_steps=48, top=3, final_seeds=2, objectives=objectives)
+    run_here(open_database)
+    said = capsys.readouterr().out
+    assert "fewer finalists than final.top: the search's Pareto front has no more" in said

@@ -144,6 +144,10 @@ def test_a_study_that_failed_in_its_search_had_no_final_stage() -> None:
 def test_check_counts_one_step_and_one_observation_as_one() -> None:
     every_step = parse(OWN.replace("1_600", "1"), source="own.toml")
     assert "reported every step" in drawn(study_report(every_step, None))
+    assert "(pruning saves some)" in drawn(study_report(every_step, None))
+    unpruned = study_report(trivial_spec(), None)
+    assert trivial_spec().search.pruner.name == "none"
+    assert "pruning" not in drawn(unpruned)
     tried = Tried(observation_size=1, actions=2, max_episode_steps=40)
     assert "1 observation, 2 actions" in drawn(study_report(trivial_spec(), tried))
 

@@ -74,9 +74,10 @@ def study_report(spec: Spec, tried: Tried | None) -> RenderableType:
         seeds = finalists * final.block(agents) * final.blocks(agents) + final.most_confirming
     retraining = seeds * task.train_steps
     steps = "agent-steps" if task.objective is None else "steps"
+    pruned = "" if spec.search.pruner.name == "none" else " at most (pruning saves some)"
     cost = (
         f"cost: {spec.budget} trials × {task.seeds} seeds × {task.train_steps:,} steps = "
-        f"{searching:,} {steps} at most (pruning saves some), and {retraining:,} in the "
+        f"{searching:,} {steps}{pruned}, and {retraining:,} in the "
         f"final stage{' at most (the race saves some)' if spec.races else ''}"
     )
     odd = [*(tried.warnings if tried else ()), *_out_of_reach(spec)]
