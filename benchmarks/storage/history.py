@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from optuna.distributions import BaseDistribution, distribution_to_json
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from trialfleet.postgres.database import Postgres
 
@@ -79,7 +80,10 @@ def fill(
         postgres.call(FINISHED, {"study_id": study_id})
         postgres.call(COUNTERS, {"study_id": study_id, "trials": trials})
     # As a history that has grown over days: what was just written is not still on its way to disk.
-    postgres.call(text("VACUUM ANALYZE"))
+    # On a connection of its own: ours begin with settings, which VACUUM cannot stand beside.
+    engine = create_engine(postgres.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("VACUUM ANALYZE")
     postgres.call(text("CHECKPOINT"))
 
 

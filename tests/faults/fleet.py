@@ -20,6 +20,7 @@ from trialfleet.postgres.retry import patiently
 from trialfleet.settings import PREFIX, Settings
 from trialfleet.store.storage import Database
 from trialfleet.store.studies import Study
+from trialfleet.store.trials import life
 
 LEASE = 4.0  # seconds; long enough for a busy machine, short enough to be waited for once
 SEGMENT, SEGMENTS = 8, 24  # environment steps in a segment, and segments in a trial
@@ -129,10 +130,11 @@ class Fleet:
         return patiently(ask, patience=PATIENCE)  # the server may have been restarted
 
     def execute(self, statement: str, **values: Any) -> None:
-        """Run a statement that returns nothing."""
+        """Run a statement that returns nothing, as somebody who may change what is ours."""
 
         def run() -> None:
             with self.database.transaction() as connection:
+                life.steer(connection)
                 connection.execute(text(statement), values)
 
         patiently(run, patience=PATIENCE)

@@ -132,7 +132,7 @@ def sound(server: Server) -> Iterator[URL]:
                 guards = connection.execute(
                     text(
                         "SELECT tgrelid::regclass, tgname FROM pg_trigger "
-                        "WHERE tgname LIKE 'fleet_guard%'"
+                        "WHERE tgname LIKE 'fleet_guard%' OR tgname = 'fleet_admit'"
                     )
                 ).all()
                 for table, guard in guards:

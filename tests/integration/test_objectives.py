@@ -63,7 +63,7 @@ def test_a_study_of_steps_to_a_return(open_database: Open) -> None:
     assert told(study.result, winner).startswith(f"steps_to_10 {winner['values'][0]:.1f}")
     assert "steps_to_10" in drawn(result_report(study), width=200)
     assert "steps_to_10, fresh" in study_note(study, artifacts={})
-    assert f"best steps_to_10 {min(trial.values for trial in trials)[0]:.1f}" in summary(
+    assert f"winner: trial {winner['trial']}, steps_to_10 {winner['values'][0]:.1f}" in summary(
         snapshot(database, study)
     )
     for number, final_stage in ((0, False), (1, True)):
