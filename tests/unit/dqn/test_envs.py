@@ -64,7 +64,7 @@ def peculiar_envs() -> Iterator[None]:
     for name, arguments in PECULIAR.items():
         gymnasium.register(name, _peculiar, max_episode_steps=9, kwargs=arguments)
     gymnasium.register("Endless-v0", _peculiar)
-    gymnasium.register("Steps-v0", lambda **_: Steps(), max_episode_steps=4)
+    gymnasium.register("Steps-v0", Steps, max_episode_steps=4)  # type: ignore[arg-type]
     yield
     gymnasium.registry.clear()
     gymnasium.registry.update(before)
