@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from trialfleet.checking.mistakes import FieldError, unknown_key
 from trialfleet.checking.rules import Real, Rule
-
-if TYPE_CHECKING:
-    from trialfleet.study.task import Task
 
 _MOST = 1e12
 # Sums of rewards are rounded, and rewards may be float32: what is past a bound by no more than
@@ -97,14 +93,15 @@ _STEPS = {
 }
 
 
-def known_returns(task: Task) -> Returns | None:
-    """The bounds that follow from the task alone; None where nothing is known of its rewards.
+def known_returns(env: str, max_episode_steps: int | None) -> Returns | None:
+    """Return the bounds of one of Gymnasium's own environments as it is; None of any other.
 
-    Arguments and wrappers may change rewards, and a module may register another environment under
-    an id, so it must be one of Gymnasium's own as it is.
+    Args:
+        env: Its id. A module may register another environment under the same one.
+        max_episode_steps: Where episodes are cut off; None: as the environment has it.
     """
-    if task.objective is not None or task.env_args or task.wrappers or task.env not in _STEPS:
+    if env not in _STEPS:
         return None
-    low, high, limit = _STEPS[task.env]
-    steps = task.max_episode_steps or limit
+    low, high, limit = _STEPS[env]
+    steps = max_episode_steps or limit
     return Returns(low=float(low * steps), high=float(high * steps))

@@ -26,7 +26,7 @@ from trialfleet.study.constraints import Constraint, Constraints
 from trialfleet.study.enqueued import Enqueued, check_enqueued
 from trialfleet.study.final import DEFAULT_TOP, Final
 from trialfleet.study.measures import SCORE, Measure, check_measure
-from trialfleet.study.returns import Returns, known_returns
+from trialfleet.study.returns import Returns
 from trialfleet.study.search import Search
 from trialfleet.study.stops import Stop
 from trialfleet.study.task import Task
@@ -186,7 +186,7 @@ class Spec(Strict):
 
         Every return that a score is the mean of is within them, but for rounding.
         """
-        return self.task.returns or known_returns(self.task)
+        return self.task.returns or self.task.known_returns
 
     @property
     def digest(self) -> str:

@@ -104,6 +104,15 @@ class Task(Strict):
         """What is trained, or on what: the environment, or the function of your own."""
         return self.objective or self.env
 
+    @property
+    def known_returns(self) -> Returns | None:
+        """The bounds of returns that follow from the task alone.
+
+        Arguments and wrappers of an environment may change its rewards, so there must be none.
+        """
+        plain = self.objective is None and not self.env_args and not self.wrappers
+        return known_returns(self.env, self.max_episode_steps) if plain else None
+
     @model_validator(mode="before")
     @classmethod
     def _own_training_has_no_environment(cls, table: Any) -> Any:
@@ -131,7 +140,7 @@ class Task(Strict):
 
     @model_validator(mode="after")
     def _returns_are_possible(self) -> Task:
-        known = known_returns(self)
+        known = self.known_returns
         if self.returns and known and not self.returns.contains(known):
             raise FieldError(
                 f"{self.returns}; episodes of {self.env} return {known}, which it must contain;"
