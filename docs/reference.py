@@ -125,11 +125,12 @@ def dqn() -> str:
                 said[field.name],
                 _digits(field.metadata[RULE].allowed),
                 _value(field.default),
-                _value(type(field.default)(theirs[field.name].default))
+                _value(kind(theirs[field.name].default))
                 if field.name in theirs
                 else _BUILT_IN[field.name],
             )
             for field in dataclasses.fields(Params)
+            for kind in [type(getattr(Params(), field.name))]
         ],
     )
 

@@ -3,6 +3,15 @@
 --
 -- The trigger functions run with our rights: whoever may delete a study may delete all of it.
 
+-- Return the tables that have rows of a trial, Optuna's and ours. All of them are guarded.
+CREATE FUNCTION fleet.guarded_tables() RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+    SELECT ARRAY[
+        'public.trials', 'public.trial_params', 'public.trial_values',
+        'public.trial_intermediate_values', 'public.trial_user_attributes',
+        'public.trial_system_attributes', 'fleet.metrics', 'fleet.checkpoints'
+    ];
+$$;
+
 -- Return whether this transaction says this for the first time. A savepoint that is rolled back takes
 -- back what was said after it.
 CREATE FUNCTION fleet.is_new(word text) RETURNS boolean LANGUAGE plpgsql AS $$
@@ -58,11 +67,7 @@ DECLARE
     -- fleet.delete_trials takes whole trials: that they go is looked at, and not each of their rows.
     looked_at constant text := 'current_setting(''fleet.deleting'', true) IS DISTINCT FROM ''on''';
 BEGIN
-    FOREACH guarded IN ARRAY ARRAY[
-        'public.trials', 'public.trial_params', 'public.trial_values',
-        'public.trial_intermediate_values', 'public.trial_user_attributes',
-        'public.trial_system_attributes', 'fleet.metrics', 'fleet.checkpoints'
-    ] LOOP
+    FOREACH guarded IN ARRAY fleet.guarded_tables() LOOP
         -- The condition is looked at when the row goes, the function runs at the commit. All
         -- deletions of trials are looked at, because numbers have no gap. A checkpoint is no
         -- result: it may go when its trial has ended.
@@ -88,9 +93,18 @@ BEGIN
         WHERE t.study_id = study AND a.ended_at IS NULL ORDER BY a.fence FOR UPDATE OF a;
 END $$;
 
+-- Delete what Optuna's other tables have of these trials. What lies in ours goes by its foreign keys.
+CREATE FUNCTION fleet.delete_rows(going integer[]) RETURNS void LANGUAGE sql AS $$
+    DELETE FROM public.trial_params WHERE trial_id = ANY(going);
+    DELETE FROM public.trial_values WHERE trial_id = ANY(going);
+    DELETE FROM public.trial_intermediate_values WHERE trial_id = ANY(going);
+    DELETE FROM public.trial_user_attributes WHERE trial_id = ANY(going);
+    DELETE FROM public.trial_system_attributes WHERE trial_id = ANY(going);
+    DELETE FROM public.trial_heartbeats WHERE trial_id = ANY(going);
+$$;
+
 -- Delete up to so many trials of an Optuna study whose own row is locked, with all their rows; how
--- many have gone. What lies in our own tables goes by its foreign keys. Nobody writes to a trial that
--- has ended; the others are to be seized before.
+-- many have gone. Nobody writes to a trial that has ended; the others are to be seized before.
 CREATE FUNCTION fleet.delete_trials(study integer, most integer, ended_only boolean DEFAULT true)
 RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
@@ -106,12 +120,7 @@ BEGIN
         RETURN 0;
     END IF;
     PERFORM set_config('fleet.deleting', 'on', true);
-    DELETE FROM public.trial_params WHERE trial_id = ANY(going);
-    DELETE FROM public.trial_values WHERE trial_id = ANY(going);
-    DELETE FROM public.trial_intermediate_values WHERE trial_id = ANY(going);
-    DELETE FROM public.trial_user_attributes WHERE trial_id = ANY(going);
-    DELETE FROM public.trial_system_attributes WHERE trial_id = ANY(going);
-    DELETE FROM public.trial_heartbeats WHERE trial_id = ANY(going);
+    PERFORM fleet.delete_rows(going);
     DELETE FROM public.trials WHERE trial_id = ANY(going);
     PERFORM set_config('fleet.deleting', '', true);
     RETURN cardinality(going);
@@ -123,12 +132,7 @@ END $$;
 CREATE FUNCTION fleet.delete_trial_rows() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    DELETE FROM public.trial_params WHERE trial_id = OLD.trial_id;
-    DELETE FROM public.trial_values WHERE trial_id = OLD.trial_id;
-    DELETE FROM public.trial_intermediate_values WHERE trial_id = OLD.trial_id;
-    DELETE FROM public.trial_user_attributes WHERE trial_id = OLD.trial_id;
-    DELETE FROM public.trial_system_attributes WHERE trial_id = OLD.trial_id;
-    DELETE FROM public.trial_heartbeats WHERE trial_id = OLD.trial_id;
+    PERFORM fleet.delete_rows(ARRAY[OLD.trial_id]);
     RETURN OLD;
 END $$;
 CREATE TRIGGER fleet_delete_rows BEFORE DELETE ON public.trials

@@ -163,11 +163,7 @@ DECLARE
     looked_at constant text :=
         'current_setting(''fleet.reporting'', true) IS DISTINCT FROM NEW.trial_id::text';
 BEGIN
-    FOREACH guarded IN ARRAY ARRAY[
-        'public.trials', 'public.trial_params', 'public.trial_values',
-        'public.trial_intermediate_values', 'public.trial_user_attributes',
-        'public.trial_system_attributes', 'fleet.metrics', 'fleet.checkpoints'
-    ] LOOP
+    FOREACH guarded IN ARRAY fleet.guarded_tables() LOOP
         EXECUTE format(
             'CREATE TRIGGER fleet_guard BEFORE INSERT OR UPDATE ON %s FOR EACH ROW %s '
             'EXECUTE FUNCTION fleet.guard()', guarded,
