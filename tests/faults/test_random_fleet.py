@@ -9,11 +9,12 @@ RANDOM_FLEET_SEED and RANDOM_FLEET_SECONDS choose another course, or a longer on
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +55,8 @@ class Chaos:
     workers: list[Process] = field(default_factory=list)
     frozen: list[tuple[float, Process]] = field(default_factory=list)  # until when
     locks: list[tuple[float, ExitStack]] = field(default_factory=list)
-    studies: list[str] = field(default_factory=list)
+    studies: list[str] = field(default_factory=list)  # submitted, and not deleted
+    numbers: Iterator[int] = field(default_factory=itertools.count)  # no name is used twice
     done: list[str] = field(default_factory=list)  # for whoever reads a failure
 
     def begin(self) -> None:
@@ -76,7 +78,7 @@ class Chaos:
         """Add a study, if there are not enough."""
         if len(self._open()) >= OPEN_STUDIES:
             return
-        name = f"study-{len(self.studies)}"
+        name = f"study-{next(self.numbers)}"
         self.studies.append(name)
         race = self.rng.random() < 0.5
         fields = {
