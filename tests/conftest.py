@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import URL
 
 from tests.support.processes import Commands
@@ -19,6 +20,13 @@ def server() -> Iterator[Server]:
     """PostgreSQL without durability; each process of pytest-xdist has its own."""
     with temporary_server() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_are_by_default() -> Iterator[None]:
+    """A command that ran in a test's process has set where logs go; the next test sets its own."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -129,12 +129,13 @@ class Fleet:
 
         return patiently(ask, patience=PATIENCE)  # the server may have been restarted
 
-    def execute(self, statement: str, **values: Any) -> None:
-        """Run a statement that returns nothing, as somebody who may change what is ours."""
+    def execute(self, statement: str, *, steering: bool = False, **values: Any) -> None:
+        """Run a statement that returns nothing; steering, as one who may change trials of ours."""
 
         def run() -> None:
             with self.database.transaction() as connection:
-                life.steer(connection)
+                if steering:
+                    life.steer(connection)
                 connection.execute(text(statement), values)
 
         patiently(run, patience=PATIENCE)

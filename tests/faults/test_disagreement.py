@@ -122,7 +122,7 @@ def test_23_a_study_that_cannot_be_read_is_one_line_of_status(fleet: Fleet) -> N
     fleet.create(trials=1)
     a_newer_format(fleet)
     fleet.execute("UPDATE fleet.studies SET name = 'newer'")
-    fleet.execute("UPDATE public.studies SET study_name = 'newer'")
+    fleet.execute("UPDATE public.studies SET study_name = 'newer'", steering=True)
     line = f"search  study 'newer', created by trialfleet {__version__}, cannot be read by"
     alone = fleet.start("status")
     assert alone.ends() == 0, alone.output

@@ -45,6 +45,7 @@ def test_26_a_malicious_checkpoint_is_never_executed(fleet: Fleet) -> None:
         stored = blobs.put(store, kept.artifact, data)
         fleet.execute(
             "UPDATE fleet.checkpoints SET sha256 = :sha256, size = :size",
+            steering=True,
             sha256=stored.sha256,
             size=stored.size,
         )
