@@ -67,6 +67,7 @@ def test_a_locked_study_stops_no_other_and_leaves_no_process_of_the_servers(flee
     eventually(lambda: finished(fleet, STUDY) == 3, "the locked study's trials end", within=120.0)
 
 
+@pytest.mark.slow
 def test_a_trial_of_a_locked_study_is_trained_to_its_end(fleet: Fleet) -> None:
     fleet.create(trials=2)
     worker = fleet.worker(steer="block")

@@ -64,7 +64,9 @@ def trainings(found: dict[str, str]) -> dict[str, str]:
     return of_environments
 
 
-@pytest.mark.parametrize("lanes", [4, 8, 16])
+@pytest.mark.parametrize(
+    "lanes", [8, *(pytest.param(each, marks=pytest.mark.slow) for each in (4, 16))]
+)
 def test_bits_do_not_depend_on_how_wide_vectors_are(here: dict[str, str], lanes: int) -> None:
     """On any processor: the compiler splits vectors that are too wide for it."""
     other = trained({}, "--lanes", str(lanes))
