@@ -70,9 +70,31 @@ def test_none_is_left_out() -> None:
     assert PRUNERS.keys() <= PRUNER_TABLES.keys()
 
 
+def waiting(database: Database) -> int:
+    """How many workers wait for a lock."""
+    statement = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        " AND datname = current_database() AND application_name LIKE '%worker%'"
+    )
+    with database.transaction() as connection:
+        return int(connection.scalar(statement) or 0)
+
+
 def search(commands: Commands, database: Database, study_file: str) -> list[FrozenTrial]:
     """The trials of the study's search, which three workers have run."""
-    commands.run("run", commands.study_file(study_file), "--workers", f"{WORKERS}")
+    file = commands.study_file(study_file)
+    commands.run("submit", file)
+    commands.run("pause", "trivial")
+    run = commands.start("run", file, "--workers", f"{WORKERS}")
+    # Trials take moments, and a worker some seconds to start: all of them stand in line before the
+    # first one begins.
+    with database.engine.connect() as connection, connection.begin():
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        connection.execute(text("SELECT FROM public.studies FOR UPDATE"))
+        with database.transaction() as other:
+            other.execute(text("UPDATE fleet.studies SET paused_at = NULL"))
+        run.wait_until(lambda: waiting(database) >= WORKERS)
+    run.expect(0)
     check_invariants(database, "trivial")
     study = studies.find(database, "trivial")
     assert (study.stage, study.stopped) == ("done", None)
