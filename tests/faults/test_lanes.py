@@ -94,5 +94,7 @@ def test_a_trainer_that_does_not_return_costs_the_other_lanes_no_attempt(fleet: 
     assert found[0] == "FAIL"
     assert set(found) <= {"FAIL", "WAITING"}
     assert {each.outcome for each in fleet.attempts()} <= {"finished", "released"}
-    fleet.worker()
-    fleet.ends()
+    # If all found out at once, three trials have failed alike, and the study ends by that.
+    if "WAITING" in found:
+        fleet.worker()
+        fleet.ends()
