@@ -9,6 +9,7 @@ import pytest
 
 from tests.faults.fleet import STUDY, WHOLE, Fleet
 from tests.faults.processes import Process, eventually
+from trialfleet.errors import StudyFailedError
 from trialfleet.store import leases
 
 LANES = 3
@@ -94,7 +95,9 @@ def test_a_trainer_that_does_not_return_costs_the_other_lanes_no_attempt(fleet: 
     assert found[0] == "FAIL"
     assert set(found) <= {"FAIL", "WAITING"}
     assert {each.outcome for each in fleet.attempts()} <= {"finished", "released"}
-    # If all found out at once, three trials have failed alike, and the study ends by that.
     if "WAITING" in found:
         fleet.worker()
         fleet.ends()
+    else:  # all found out at once: trials that fail alike from the start end a study
+        with pytest.raises(StudyFailedError, match="each of 3 trials failed, and all alike"):
+            fleet.ends()
